@@ -1,0 +1,118 @@
+# Every command of this project. `make demo` and `make test` need a Debian machine with Rust and Python 3.11 or newer, nothing else.
+# PYTHON chooses another interpreter: make test PYTHON=3.13, make demo PYTHON=/opt/python/bin/python3. See tools/pythons.sh.
+
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+# "3.11 /usr/bin/python3.11", or with more words how to start it.
+FOUND := $(shell tools/pythons.sh $(or $(PYTHON),default))
+ifeq ($(FOUND)$(filter help clean ci,$(or $(MAKECMDGOALS),help)),)
+$(error no usable Python)
+endif
+MINOR := $(firstword $(FOUND))
+INTERPRETER := $(wordlist 2,99,$(FOUND))
+RUN := $(filter-out $(lastword $(INTERPRETER)),$(INTERPRETER))
+# Builds run on the machine itself, also for a Python that lives in a root folder.
+BUILDER := $(if $(RUN),$(shell tools/pythons.sh default | cut -d' ' -f2-),$(INTERPRETER))
+ENV = .venv/$(MINOR)-$(1)
+IN = $(RUN) $(call ENV,$(1))/bin/python
+
+WHEEL := target/wheels/$(MINOR)/.built
+SOURCES := $(wildcard Cargo.toml Cargo.lock pyproject.toml) $(shell find crates python -type f -not -path '*/__pycache__/*')
+TESTS := $(wildcard tests/unit tests/parity tests/regressions tests/badinput tests/faults tests/threads tests/leaks)
+LOCKS := $(basename $(wildcard requirements/*.in))
+
+.PHONY: help demo test build lint fmt stubs rust-test loom conformance ecosystem bench bench-servers icount wheels pythons lock ci \
+	version clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo: $(call ENV,demo)/.ready  ## the main job: an unmodified crawler, on stock asyncio and on Asynchrotron
+	$(call IN,demo) examples/demo.py
+
+test: $(call ENV,test)/.ready  ## the tests of behaviour
+	ASYNCHROTRON_REQUIRED=1 $(call IN,test) -m pytest $(TESTS) $(ARGS)
+
+build: $(WHEEL)  ## the wheel, into target/wheels/
+
+lint: $(call ENV,lint)/.ready  ## formats, clippy, ruff, types, house conventions; changes nothing
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked --target-dir target/clippy -- -D warnings
+	$(call IN,lint) -m ruff check
+	$(call IN,lint) -m ruff format --check
+	$(call IN,lint) -m mypy
+	$(call IN,lint) -m mypy --strict tools tests/conformance/run.py
+	$(call IN,lint) tools/tidy.py
+
+fmt: $(call ENV,lint)/.tools  ## formats Rust and Python
+	cargo fmt --all
+	$(call IN,lint) -m ruff check --fix --quiet
+	$(call IN,lint) -m ruff format
+
+stubs: $(call ENV,lint)/.ready  ## does _core.pyi say what the extension module is?
+	$(call IN,lint) -m mypy.stubtest asynchrotron._core --allowlist tools/stubtest_allowlist.txt
+
+rust-test:  ## Rust tests of the reactor
+	cargo test -p asynchrotron-reactor --locked
+
+loom:  ## every interleaving of the inbox and the waker
+	RUSTFLAGS="--cfg loom" cargo test -p asynchrotron-reactor --locked --release --target-dir target/loom --test 'loom_*'
+
+conformance: $(call ENV,test)/.ready  ## the interpreter's own asyncio tests, on us; ARGS="--mode loop test_tasks"
+	tools/bootstrap.sh tests $(INTERPRETER)
+	$(call IN,test) tests/conformance/run.py $(ARGS)
+
+ecosystem: $(call ENV,ecosystem)/.ready  ## the libraries people use, on us
+	tools/bootstrap.sh servers
+	ASYNCHROTRON_REQUIRED=1 $(call IN,ecosystem) -m pytest tests/ecosystem $(ARGS)
+
+bench: $(call ENV,bench)/.ready  ## the table: asyncio, uvloop and us, interleaved
+	$(call IN,bench) bench/compare.py $(ARGS)
+
+bench-servers: $(call ENV,bench)/.ready  ## its server half
+	$(call IN,bench) bench/compare.py --suite servers $(ARGS)
+
+icount: $(call ENV,bench)/.ready  ## instruction counts, which do not jitter
+	$(call IN,bench) bench/icount.py $(ARGS)
+
+wheels:  ## the wheel for every Python found
+	for version in $$(tools/pythons.sh all | cut -d' ' -f1); do $(MAKE) build PYTHON=$$version || exit; done
+
+pythons:  ## make test on every Python found
+	for version in $$(tools/pythons.sh all | cut -d' ' -f1); do $(MAKE) test PYTHON=$$version || exit; done
+
+lock: $(call ENV,lint)/.tools  ## new lock files from requirements/*.in
+	for name in $(LOCKS); do $(call IN,lint) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header \
+		$$name.in --output-file $$name.txt || exit; done
+
+ci:  ## everything, as CI runs it
+	.ci/run
+
+version:  ## the Python that would be used, exactly
+	@$(INTERPRETER) -c 'import sys; print(sys.version.split()[0])'
+
+clean:  ## removes what make made
+	rm -rf target .venv
+
+# ---- how an environment comes to be: lock file, then our wheel -------------------------------------------------------
+
+.SECONDARY:
+.venv/build/.tools: requirements/build.txt
+	tools/bootstrap.sh build $(BUILDER)
+	tools/venv.sh $(@D) $< $(BUILDER)
+	@touch $@
+
+$(WHEEL): $(SOURCES) .venv/build/.tools
+	tools/wheels.sh $(or $(PYTHON),default)
+	@touch $@
+
+.venv/$(MINOR)-%/.tools: requirements/%.txt
+	tools/bootstrap.sh build $(INTERPRETER)
+	tools/venv.sh $(@D) $< $(INTERPRETER)
+	@touch $@
+
+.venv/$(MINOR)-%/.ready: .venv/$(MINOR)-%/.tools $(WHEEL)
+	$(RUN) $(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall target/wheels/$(MINOR)/*.whl
+	@touch $@

@@ -1,0 +1,668 @@
+//! EventLoop: the native base of `asynchrotron.EventLoop`. This file: fields, life and death, and the
+//! Python surface; siblings hold what happens (`schedule`, `run_once`, `io`).
+//!
+//! Invariants
+//! - I1: fields behind `initialised` are whole once it is true; `tp_new` writes them, `tp_dealloc` drops them.
+//! - I2: `UnsafeCell` fields are borrowed only attached (A1), by code that runs no Python meanwhile. The two
+//!   exceptions, `events` and the poller during a detached wait, are only used by the thread that runs the loop.
+//! - I3: `current` is null or the task being stepped, which its stepper keeps alive.
+//! - I4: `all` in `REGISTRY_OF_LOOPS` holds exactly the initialised loops.
+
+pub(crate) mod io;
+pub(crate) mod ready;
+pub(crate) mod run_once;
+pub(crate) mod schedule;
+mod views;
+
+use crate::ffi::error::{PyResult, os_error, runtime_error, type_error};
+use crate::ffi::trampoline::{self, fastcall, noargs, onearg, property};
+use crate::ffi::types::TypeSpec;
+use crate::ffi::{Native, Obj, Own, Raw, Slot, c, call, object, slot, thread, types};
+use crate::future::Future;
+use crate::state::state;
+use std::os::fd::AsRawFd;
+use crate::task::{Task, TaskList};
+use crate::transport::stream::StreamTransport;
+use reactor::{Events, Inbox, Registry, TickClock, TimerQueue, Waker};
+use ready::{Entry, ReadyQueue, is_unique};
+use std::cell::{Cell, UnsafeCell};
+use std::ffi::{c_int, c_ulong, c_void};
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// One receive buffer for all connections of a loop. Allocating this much per receive makes the C
+/// library give the pages back and fault them in again every time.
+pub(crate) const RECEIVE_BUFFER_LEN: usize = 256 * 1024;
+
+#[repr(C)]
+pub(crate) struct EventLoop {
+    head: c::PyObject,
+    initialised: Cell<bool>,
+    debug: Cell<bool>,
+    closed: Cell<bool>,
+    stopping: Cell<bool>,
+    plain: Cell<bool>,
+    /// A poll is due at the next turn, whatever the counters say.
+    pub(crate) force_poll: Cell<bool>,
+    /// A wait recently found the GIL taken when it came back.
+    pub(crate) contended_waits_left: Cell<u8>,
+    #[cfg(not(Py_3_14))]
+    pub(crate) publishing: Cell<bool>,
+    thread: Cell<c_ulong>,
+    thread_id: Slot,
+    task_factory: Slot,
+    slow_callback_duration: Slot,
+    slow_callback_seconds: Cell<f64>,
+    clock_resolution: Cell<f64>,
+    current: Cell<*const Task>,
+    /// What CPython's C module was last told to be the current task; borrowed, compared only.
+    pub(crate) published: Cell<Raw>,
+    /// The context entered for the entry being run; the thread state holds it.
+    pub(crate) entered: Cell<Raw>,
+    tasks: MaybeUninit<TaskList>,
+    ready: MaybeUninit<ReadyQueue>,
+    inner: MaybeUninit<Inner>,
+}
+
+/// What only polls, timers and I/O touch.
+pub(crate) struct Inner {
+    pub(crate) timers: UnsafeCell<TimerQueue<Entry>>,
+    pub(crate) registry: UnsafeCell<Option<Registry<Obj>>>,
+    pub(crate) inbox: Inbox<Entry>,
+    pub(crate) waker: Waker,
+    pub(crate) events: UnsafeCell<Events>,
+    pub(crate) posted: UnsafeCell<Vec<Entry>>,
+    pub(crate) unflushed: UnsafeCell<Vec<Own<StreamTransport>>>,
+    receive_buffer: UnsafeCell<Vec<MaybeUninit<u8>>>,
+    pub(crate) tick_clock: UnsafeCell<TickClock>,
+    pub(crate) last_poll_ticks: Cell<u64>,
+    pub(crate) poll_interval_ticks: Cell<u64>,
+    pub(crate) entries_since_poll: Cell<usize>,
+    fork_generation: u32,
+}
+
+// SAFETY: repr(C), header first; `tp_new` makes the rest whole before anyone sees the object.
+unsafe impl Native for EventLoop {
+    #[inline]
+    fn type_object() -> *mut c::PyTypeObject {
+        state().types.event_loop()
+    }
+}
+
+/// How often this process is a fork's child. A loop made before the last fork belongs to the parent.
+static FORK_GENERATION: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn count_fork() {
+    FORK_GENERATION.fetch_add(1, Ordering::Relaxed);
+    RUNNING.with(|running| running.set(ptr::null()));
+}
+
+/// At import: makes `check_fork` work.
+pub(crate) fn watch_forks() {
+    // SAFETY: a plain function for the child side.
+    unsafe { libc::pthread_atfork(None, None, Some(count_fork)) };
+}
+
+thread_local! {
+    /// The native loop whose turns this thread runs.
+    static RUNNING: Cell<*const EventLoop> = const { Cell::new(ptr::null()) };
+}
+
+struct LoopList(UnsafeCell<Vec<*const EventLoop>>);
+// SAFETY: only touched attached (A1).
+unsafe impl Sync for LoopList {}
+static REGISTRY_OF_LOOPS: LoopList = LoopList(UnsafeCell::new(Vec::new()));
+
+impl EventLoop {
+    /// The native loop running in this thread.
+    #[inline]
+    pub(crate) fn running<'a>() -> Option<&'a EventLoop> {
+        // SAFETY: set for the time `run_turns` is on this thread's stack, which holds the loop.
+        unsafe { RUNNING.get().as_ref() }
+    }
+
+    /// Makes this the thread's running loop; gives back which one was.
+    pub(crate) fn set_running(event_loop: *const EventLoop) -> *const EventLoop {
+        RUNNING.replace(event_loop)
+    }
+
+    /// Looks at every loop; `look` must not run Python code.
+    pub(crate) fn for_each(mut look: impl FnMut(&EventLoop)) {
+        // SAFETY: A1; I4.
+        for event_loop in unsafe { &*REGISTRY_OF_LOOPS.0.get() } {
+            // SAFETY: I4.
+            look(unsafe { &**event_loop });
+        }
+    }
+
+    #[inline]
+    pub(crate) fn inner(&self) -> &Inner {
+        debug_assert!(self.initialised.get());
+        // SAFETY: I1.
+        unsafe { self.inner.assume_init_ref() }
+    }
+
+    #[inline]
+    pub(crate) fn ready(&self) -> &ReadyQueue {
+        // SAFETY: I1.
+        unsafe { self.ready.assume_init_ref() }
+    }
+
+    #[inline]
+    pub(crate) fn tasks(&self) -> &TaskList {
+        // SAFETY: I1.
+        unsafe { self.tasks.assume_init_ref() }
+    }
+
+    #[inline]
+    pub(crate) fn is_debug(&self) -> bool {
+        self.debug.get()
+    }
+
+    #[inline]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    #[inline]
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    #[inline]
+    pub(crate) fn is_running(&self) -> bool {
+        self.thread.get() != 0
+    }
+
+    /// Entries may be put into the queue directly: no subclass overrides `call_soon`.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.plain.get()
+    }
+
+    #[inline]
+    pub(crate) fn current_task(&self) -> *const Task {
+        self.current.get()
+    }
+
+    #[inline]
+    pub(crate) fn replace_current(&self, task: *const Task) -> *const Task {
+        self.current.replace(task)
+    }
+
+    pub(crate) fn slow_callback_seconds(&self) -> f64 {
+        self.slow_callback_seconds.get()
+    }
+
+    pub(crate) fn task_factory(&self) -> Option<Obj> {
+        self.task_factory.get().filter(|factory| !factory.is_none())
+    }
+
+    /// Is this the thread that runs the loop?
+    #[inline]
+    pub(crate) fn is_own_thread(&self) -> bool {
+        self.thread.get() == thread::ident()
+    }
+
+    /// The loop was made before a fork and this is the child: its descriptors are the parent's.
+    #[inline]
+    pub(crate) fn is_forked(&self) -> bool {
+        self.inner().fork_generation != FORK_GENERATION.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn check_fork(&self) -> PyResult<()> {
+        if self.is_forked() {
+            return Err(runtime_error(
+                "This event loop was created before os.fork() and belongs to the parent process; \
+                 create a new event loop in the child",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The shared receive buffer; borrowed by one receive at a time, returned before Python code runs.
+    pub(crate) fn take_receive_buffer(&self) -> Vec<MaybeUninit<u8>> {
+        // SAFETY: I2.
+        let mut buffer = unsafe { std::mem::take(&mut *self.inner().receive_buffer.get()) };
+        if buffer.capacity() < RECEIVE_BUFFER_LEN {
+            buffer = Vec::with_capacity(RECEIVE_BUFFER_LEN);
+        }
+        // SAFETY: the elements are MaybeUninit: any length within the capacity is whole.
+        unsafe { buffer.set_len(RECEIVE_BUFFER_LEN) };
+        buffer
+    }
+
+    pub(crate) fn return_receive_buffer(&self, buffer: Vec<MaybeUninit<u8>>) {
+        // SAFETY: I2.
+        unsafe { *self.inner().receive_buffer.get() = buffer };
+    }
+
+    /// Drops everything pending and closes the kernel's descriptors.
+    fn close_core(&self) -> PyResult<()> {
+        if self.is_running() {
+            return Err(runtime_error("Cannot close a running event loop"));
+        }
+        self.closed.set(true);
+        let inner = self.inner();
+        // SAFETY: I2; all are taken out first and dropped last: dropping runs Python code.
+        let (timers, registry, unflushed) = unsafe {
+            (
+                (*inner.timers.get()).drain(),
+                (*inner.registry.get()).take(),
+                std::mem::take(&mut *inner.unflushed.get()),
+            )
+        };
+        let posted = inner.inbox.close();
+        let ready = self.ready().take_all();
+        let tasks = self.tasks().take_all();
+        let owners = registry.map(|mut registry| {
+            // In a fork's child the epoll instance is still the parent's: closing our descriptor is all.
+            if self.is_forked() { registry.abandon() } else { registry.take_all() }
+        });
+        for entry in ready.iter().chain(&timers).chain(&posted) {
+            if let Some(handle) = entry.as_handle() {
+                handle.release();
+            }
+        }
+        drop((ready, timers, posted, owners, unflushed));
+        drop(tasks);
+        Ok(())
+    }
+}
+
+// ---- life and death ------------------------------------------------------------------------------
+
+unsafe extern "C" fn new(kind: *mut c::PyTypeObject, _args: Raw, _kwargs: Raw) -> Raw {
+    trampoline::enter(|| {
+        let make = || -> std::io::Result<Inner> {
+            let waker = Waker::new()?;
+            let registry = Registry::new()?;
+            registry.poller().add(waker.as_raw_fd(), reactor::Token::RESERVED.raw(), reactor::Interest::READABLE)?;
+            Ok(Inner {
+                timers: UnsafeCell::new(TimerQueue::new()),
+                registry: UnsafeCell::new(Some(registry)),
+                inbox: Inbox::new(),
+                waker,
+                events: UnsafeCell::new(Events::with_capacity(128)),
+                posted: UnsafeCell::new(Vec::new()),
+                unflushed: UnsafeCell::new(Vec::new()),
+                receive_buffer: UnsafeCell::new(Vec::new()),
+                tick_clock: UnsafeCell::new(TickClock::new()),
+                last_poll_ticks: Cell::new(0),
+                poll_interval_ticks: Cell::new(0),
+                entries_since_poll: Cell::new(0),
+                fork_generation: FORK_GENERATION.load(Ordering::Relaxed),
+            })
+        };
+        let inner = make().map_err(|error| os_error(&error))?;
+        let made = types::allocate(kind)?;
+        let raw = made.as_ptr().cast::<EventLoop>();
+        // SAFETY: a fresh zeroed instance nobody else sees; no Python code runs in between.
+        unsafe {
+            (&raw mut (*raw).tasks).write(MaybeUninit::new(TaskList::new()));
+            (&raw mut (*raw).ready).write(MaybeUninit::new(ReadyQueue::new()));
+            (&raw mut (*raw).inner).write(MaybeUninit::new(inner));
+            (*raw).initialised.set(true);
+            (*REGISTRY_OF_LOOPS.0.get()).push(raw);
+        }
+        // SAFETY: just made.
+        let this = unsafe { &*raw };
+        this.force_poll.set(true);
+        this.slow_callback_seconds.set(0.1);
+        this.clock_resolution.set(1e-9);
+        this.plain.set(is_plain_class(kind.cast())?);
+        Ok(made)
+    })
+}
+
+/// Does the class use our own `call_soon`?
+fn is_plain_class(kind: Raw) -> PyResult<bool> {
+    let name = call::interned("call_soon")?;
+    let ours = call::getattr(EventLoop::type_object().cast(), name.as_ptr())?;
+    Ok(call::getattr(kind, name.as_ptr())?.is(ours.as_ptr()))
+}
+
+unsafe extern "C" fn traverse(slf: Raw, visit: c::visitproc, arg: *mut c_void) -> c_int {
+    // SAFETY: tp_traverse's receiver.
+    let this = unsafe { &*slf.cast::<EventLoop>() };
+    macro_rules! visit {
+        ($raw:expr) => {
+            let code = slot::visit_raw($raw, visit, arg);
+            if code != 0 {
+                return code;
+            }
+        };
+    }
+    visit!(object::type_of(slf).cast());
+    visit!(this.thread_id.ptr());
+    visit!(this.task_factory.ptr());
+    visit!(this.slow_callback_duration.ptr());
+    if !this.initialised.get() {
+        return 0;
+    }
+    for task in this.tasks().iter() {
+        visit!(task.raw());
+    }
+    let mut code = 0;
+    // Handles are not tracked: what a handle owned by the loop alone holds is the loop's.
+    let mut look = |entry: &Entry| {
+        if code != 0 {
+            return;
+        }
+        match entry.as_handle() {
+            Some(handle) if is_unique(handle) => code = handle.traverse(visit, arg),
+            _ => code = slot::visit_raw(entry.object().unwrap_or(ptr::null_mut()), visit, arg),
+        }
+    };
+    this.ready().for_each(&mut look);
+    // SAFETY: I2; traversal runs no Python code.
+    unsafe { (*this.inner().timers.get()).iter() }.for_each(&mut look);
+    // SAFETY: as above.
+    if let Some(registry) = unsafe { &*this.inner().registry.get() } {
+        registry.for_each(|owner| {
+            if code != 0 {
+                return;
+            }
+            code = match crate::handle::Handle::of(owner.as_ptr()) {
+                Some(handle) if is_unique(handle) => handle.traverse(visit, arg),
+                _ => slot::visit_raw(owner.as_ptr(), visit, arg),
+            };
+        });
+    }
+    code
+}
+
+unsafe extern "C" fn clear(slf: Raw) -> c_int {
+    trampoline::enter(|| {
+        // SAFETY: tp_clear's receiver.
+        let this = unsafe { &*slf.cast::<EventLoop>() };
+        this.thread_id.clear();
+        this.task_factory.clear();
+        this.slow_callback_duration.clear();
+        if this.initialised.get() {
+            this.close_core()?;
+        }
+        Ok(())
+    })
+}
+
+unsafe extern "C" fn dealloc(slf: Raw) {
+    trampoline::enter_void(|| {
+        // SAFETY: tp_dealloc's receiver, a GC object.
+        unsafe { c::PyObject_GC_UnTrack(slf.cast()) };
+        // SAFETY: as above.
+        let this = unsafe { &*slf.cast::<EventLoop>() };
+        this.thread_id.clear();
+        this.task_factory.clear();
+        this.slow_callback_duration.clear();
+        if this.initialised.get() {
+            this.thread.set(0);
+            if this.close_core().is_err() {
+                crate::ffi::error::write_unraisable(ptr::null_mut());
+            }
+            this.initialised.set(false);
+            // SAFETY: A1; I4.
+            unsafe { (*REGISTRY_OF_LOOPS.0.get()).retain(|known| !ptr::eq(*known, this)) };
+            let raw = slf.cast::<EventLoop>();
+            // SAFETY: I1; nobody can reach the object any more.
+            unsafe {
+                (*(&raw mut (*raw).inner)).assume_init_drop();
+                (*(&raw mut (*raw).ready)).assume_init_drop();
+            }
+        }
+        // SAFETY: fields are dropped.
+        unsafe { types::free(slf) };
+    });
+}
+
+unsafe extern "C" fn hash(slf: Raw) -> isize {
+    // SAFETY: tp_hash's receiver.
+    #[cfg(not(Py_3_14))]
+    crate::task::registry::publish_for_lookup(unsafe { &*slf.cast::<EventLoop>() });
+    let address = slf as usize;
+    // As object.__hash__: the low bits of an address say nothing.
+    let hash = address.rotate_right(4) as isize;
+    if hash == -1 { -2 } else { hash }
+}
+
+// ---- the Python surface, in asyncio's documented order --------------------------------------------
+
+fn py_run_turns(this: &EventLoop) -> PyResult<()> {
+    this.run_turns()
+}
+
+fn py_run_once(this: &EventLoop) -> PyResult<()> {
+    this.run_one_turn()
+}
+
+fn py_stop(this: &EventLoop) -> PyResult<()> {
+    this.stopping.set(true);
+    Ok(())
+}
+
+fn py_is_running(this: &EventLoop) -> PyResult<bool> {
+    Ok(this.is_running())
+}
+
+fn py_is_closed(this: &EventLoop) -> PyResult<bool> {
+    Ok(this.is_closed())
+}
+
+fn py_close_core(this: &EventLoop) -> PyResult<()> {
+    this.close_core()
+}
+
+fn py_time(_this: &EventLoop) -> PyResult<Obj> {
+    call::float(schedule::seconds_now())
+}
+
+fn py_create_future(this: &EventLoop) -> PyResult<Obj> {
+    Ok(Future::create(this)?.into_obj())
+}
+
+fn py_get_debug(this: &EventLoop) -> PyResult<bool> {
+    Ok(this.is_debug())
+}
+
+fn py_timer_handle_cancelled(this: &EventLoop, handle: Raw) -> PyResult<()> {
+    if let Some(timer) = crate::handle::TimerHandle::of(handle)
+        && timer.handle.has(crate::handle::SCHEDULED)
+    {
+        this.note_dead_timer();
+    }
+    Ok(())
+}
+
+fn py_write_to_self(this: &EventLoop) -> PyResult<()> {
+    if !this.is_closed() {
+        this.inner().waker.force_notify();
+    }
+    Ok(())
+}
+
+fn py_process_events(_this: &EventLoop, _events: Raw) -> PyResult<()> {
+    // Events reach the ready queue in the poll itself; kept for loops' drivers written against asyncio's.
+    Ok(())
+}
+
+fn show_bool(value: bool) -> PyResult<Obj> {
+    Ok(Obj::bool(value))
+}
+
+fn truth(value: Option<Raw>) -> PyResult<bool> {
+    value.map_or_else(|| Err(type_error("cannot delete attribute")), call::is_true)
+}
+
+fn show_debug(this: &EventLoop) -> PyResult<Obj> {
+    show_bool(this.debug.get())
+}
+
+fn set_debug(this: &EventLoop, value: Option<Raw>) -> PyResult<()> {
+    this.debug.set(truth(value)?);
+    Ok(())
+}
+
+fn show_closed(this: &EventLoop) -> PyResult<Obj> {
+    show_bool(this.closed.get())
+}
+
+fn set_closed(this: &EventLoop, value: Option<Raw>) -> PyResult<()> {
+    this.closed.set(truth(value)?);
+    Ok(())
+}
+
+fn show_stopping(this: &EventLoop) -> PyResult<Obj> {
+    show_bool(this.stopping.get())
+}
+
+fn set_stopping(this: &EventLoop, value: Option<Raw>) -> PyResult<()> {
+    this.stopping.set(truth(value)?);
+    Ok(())
+}
+
+fn show_thread_id(this: &EventLoop) -> PyResult<Obj> {
+    Ok(this.thread_id.get_or_none())
+}
+
+fn set_thread_id(this: &EventLoop, value: Option<Raw>) -> PyResult<()> {
+    let value = value.filter(|value| !object::is_none(*value));
+    let ident = match value {
+        None => 0,
+        Some(value) => {
+            // SAFETY: A1.
+            let ident = unsafe { c::PyLong_AsUnsignedLongMask(value) };
+            if crate::ffi::error::occurred() {
+                return Err(crate::ffi::Raised);
+            }
+            ident
+        }
+    };
+    this.thread.set(ident);
+    this.thread_id.set_option(value.map(Obj::from_borrowed));
+    Ok(())
+}
+
+fn show_task_factory(this: &EventLoop) -> PyResult<Obj> {
+    Ok(this.task_factory.get_or_none())
+}
+
+fn set_task_factory(this: &EventLoop, value: Option<Raw>) -> PyResult<()> {
+    this.task_factory.set_option(value.map(Obj::from_borrowed));
+    Ok(())
+}
+
+fn show_slow_callback_duration(this: &EventLoop) -> PyResult<Obj> {
+    match this.slow_callback_duration.get() {
+        Some(value) => Ok(value),
+        None => call::float(this.slow_callback_seconds.get()),
+    }
+}
+
+fn set_slow_callback_duration(this: &EventLoop, value: Option<Raw>) -> PyResult<()> {
+    let value = value.ok_or_else(|| type_error("cannot delete attribute"))?;
+    this.slow_callback_seconds.set(call::as_f64(value)?);
+    this.slow_callback_duration.set(Obj::from_borrowed(value));
+    Ok(())
+}
+
+fn show_clock_resolution(this: &EventLoop) -> PyResult<Obj> {
+    call::float(this.clock_resolution.get())
+}
+
+fn set_clock_resolution(this: &EventLoop, value: Option<Raw>) -> PyResult<()> {
+    let value = value.ok_or_else(|| type_error("cannot delete attribute"))?;
+    this.clock_resolution.set(call::as_f64(value)?);
+    Ok(())
+}
+
+fn show_timer_cancelled_count(this: &EventLoop) -> PyResult<Obj> {
+    // SAFETY: I2.
+    call::int(unsafe { (*this.inner().timers.get()).dead_count() } as i64)
+}
+
+/// asyncio's own initialiser assigns these; their storage is native.
+fn ignore_assignment(_this: &EventLoop, _value: Option<Raw>) -> PyResult<()> {
+    Ok(())
+}
+
+fn show_ready(this: &EventLoop) -> PyResult<Obj> {
+    views::ready(this)
+}
+
+fn show_selector(this: &EventLoop) -> PyResult<Obj> {
+    views::selector(this)
+}
+
+/// Timers are kept natively; drivers written against asyncio's list find it empty and leave them to `_selector`.
+fn show_scheduled(_this: &EventLoop) -> PyResult<Obj> {
+    call::list()
+}
+
+fn py_transport_at(this: &EventLoop, fd: Raw) -> PyResult<Obj> {
+    let fd = call::as_i64(fd)? as i32;
+    Ok(this.transport_at(fd).unwrap_or_else(Obj::none))
+}
+
+unsafe extern "C" fn init(slf: Raw, _args: Raw, _kwargs: Raw) -> c_int {
+    let _ = slf;
+    0
+}
+
+pub(crate) fn build_types(module: Raw) -> PyResult<Obj> {
+    let mut spec = TypeSpec::new(
+        c"asynchrotron._core.EventLoop",
+        c"The native base of asynchrotron.EventLoop: ready queue, timers, poller, scheduling.",
+        size_of::<EventLoop>(),
+        c::Py_TPFLAGS_DEFAULT | c::Py_TPFLAGS_HAVE_GC | c::Py_TPFLAGS_BASETYPE,
+    );
+    spec.methods = vec![
+        noargs!(c"_run_turns", EventLoop, py_run_turns, c"_run_turns($self, /)\n--\n\nRun turns until stop() is called."),
+        noargs!(c"_run_once", EventLoop, py_run_once, c"_run_once($self, /)\n--\n\nRun one turn."),
+        noargs!(c"stop", EventLoop, py_stop, c"stop($self, /)\n--\n\nStop the loop at the end of the current turn."),
+        noargs!(c"is_running", EventLoop, py_is_running, c"is_running($self, /)\n--\n\nTrue if the loop is running."),
+        noargs!(c"is_closed", EventLoop, py_is_closed, c"is_closed($self, /)\n--\n\nTrue if the loop was closed."),
+        noargs!(c"_close_core", EventLoop, py_close_core, c"_close_core($self, /)\n--\n\nDrop everything pending and close the poller."),
+        noargs!(c"time", EventLoop, py_time, c"time($self, /)\n--\n\nThe loop's monotonic clock, in seconds with nanosecond steps."),
+        fastcall!(c"call_soon", EventLoop, schedule::call_soon, c"call_soon($self, callback, /, *args, context=None)\n--\n\nCall callback(*args) in the next turn; returns a Handle."),
+        fastcall!(c"call_soon_threadsafe", EventLoop, schedule::call_soon_threadsafe, c"call_soon_threadsafe($self, callback, /, *args, context=None)\n--\n\ncall_soon from any thread; wakes the loop."),
+        fastcall!(c"call_later", EventLoop, schedule::call_later, c"call_later($self, delay, callback, /, *args, context=None)\n--\n\nCall callback(*args) after delay seconds; returns a TimerHandle."),
+        fastcall!(c"call_at", EventLoop, schedule::call_at, c"call_at($self, when, callback, /, *args, context=None)\n--\n\nCall callback(*args) at the loop time `when`; returns a TimerHandle."),
+        noargs!(c"create_future", EventLoop, py_create_future, c"create_future($self, /)\n--\n\nA new Future bound to the loop."),
+        fastcall!(c"create_task", EventLoop, schedule::create_task, c"create_task($self, coro, /, **kwargs)\n--\n\nSchedule a coroutine; returns a Task."),
+        noargs!(c"get_debug", EventLoop, py_get_debug, c"get_debug($self, /)\n--\n\nTrue in debug mode."),
+        fastcall!(c"_add_reader", EventLoop, io::add_reader, c"_add_reader($self, fd, callback, /, *args)\n--\n\nCall callback(*args) whenever fd is readable; returns a Handle."),
+        fastcall!(c"_add_writer", EventLoop, io::add_writer, c"_add_writer($self, fd, callback, /, *args)\n--\n\nCall callback(*args) whenever fd is writable; returns a Handle."),
+        onearg!(c"_remove_reader", EventLoop, io::remove_reader, c"_remove_reader($self, fd, /)\n--\n\nForget the reader of fd; True if there was one."),
+        onearg!(c"_remove_writer", EventLoop, io::remove_writer, c"_remove_writer($self, fd, /)\n--\n\nForget the writer of fd; True if there was one."),
+        onearg!(c"_transport_at", EventLoop, py_transport_at, c"_transport_at($self, fd, /)\n--\n\nThe native transport using fd, or None."),
+        onearg!(c"_timer_handle_cancelled", EventLoop, py_timer_handle_cancelled, c"_timer_handle_cancelled($self, handle, /)\n--\n\nNote that a timer was cancelled."),
+        noargs!(c"_write_to_self", EventLoop, py_write_to_self, c"_write_to_self($self, /)\n--\n\nWake the loop from any thread."),
+        onearg!(c"_dispatch", EventLoop, views::dispatch, c"_dispatch($self, event, /)\n--\n\nTell the owners of a descriptor about an event taken from `_ready`."),
+        onearg!(c"_process_events", EventLoop, py_process_events, c"_process_events($self, events, /)\n--\n\nNothing: events are queued by the poll itself."),
+    ];
+    spec.properties = vec![
+        property!(c"_debug", EventLoop, show_debug, set_debug),
+        property!(c"_closed", EventLoop, show_closed, set_closed),
+        property!(c"_stopping", EventLoop, show_stopping, set_stopping),
+        property!(c"_thread_id", EventLoop, show_thread_id, set_thread_id),
+        property!(c"_task_factory", EventLoop, show_task_factory, set_task_factory),
+        property!(c"slow_callback_duration", EventLoop, show_slow_callback_duration, set_slow_callback_duration),
+        property!(c"_clock_resolution", EventLoop, show_clock_resolution, set_clock_resolution),
+        property!(c"_timer_cancelled_count", EventLoop, show_timer_cancelled_count, ignore_assignment),
+        property!(c"_ready", EventLoop, show_ready, ignore_assignment),
+        property!(c"_scheduled", EventLoop, show_scheduled, ignore_assignment),
+        property!(c"_selector", EventLoop, show_selector, ignore_assignment),
+    ];
+    spec.slots = vec![
+        (c::Py_tp_new, new as *mut c_void),
+        (c::Py_tp_init, init as *mut c_void),
+        (c::Py_tp_traverse, traverse as *mut c_void),
+        (c::Py_tp_clear, clear as *mut c_void),
+        (c::Py_tp_dealloc, dealloc as *mut c_void),
+        (c::Py_tp_hash, hash as *mut c_void),
+    ];
+    views::build_types(module)?;
+    spec.build(module)
+}
+

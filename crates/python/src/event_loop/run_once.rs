@@ -1,0 +1,424 @@
+//! One turn of the loop: what other threads posted, a poll if one is due, then every entry that was
+//! ready when the turn began; at its end the transports' writes are flushed.
+//!
+//! Ready entries come first: a poll costs 150 ns, so it is made when nothing is ready, after 64 entries,
+//! after 20 µs, or when something asks for it (a timer that is due at once, the first turn of a run).
+
+use super::EventLoop;
+use super::ready::{Entry, Work, is_unique};
+use crate::ffi::error::{self, PyResult, restore, take};
+use crate::ffi::{Native, Obj, Own, Raised, Raw, call, context, thread};
+use crate::future::Future;
+use crate::handle::{Handle, REPEATING, SCHEDULED, report};
+use crate::state::helper;
+use crate::task::{Task, registry, step};
+use reactor::Token;
+use std::ptr;
+
+const POLL_EVERY_ENTRIES: usize = 64;
+const POLL_EVERY_NS: u64 = 20_000;
+/// Coming back from a wait later than this means that another thread held the GIL.
+const CONTENDED_NS: u64 = 100_000;
+/// For how many waits that is remembered.
+const CONTENDED_WAITS: u8 = 64;
+
+/// What a run replaces and puts back: runs nest when a callback runs the loop again.
+struct Run<'a> {
+    event_loop: &'a EventLoop,
+    running: *const EventLoop,
+    current: *const Task,
+    entered: Raw,
+}
+
+impl<'a> Run<'a> {
+    fn begin(event_loop: &'a EventLoop) -> Run<'a> {
+        registry::withdraw(event_loop);
+        Run {
+            event_loop,
+            running: EventLoop::set_running(event_loop),
+            current: event_loop.replace_current(ptr::null()),
+            entered: event_loop.entered.replace(ptr::null_mut()),
+        }
+    }
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        // An exception may be on its way out.
+        let interrupted = error::take_if_any();
+        self.event_loop.leave_context();
+        self.event_loop.flush_writes();
+        registry::withdraw(self.event_loop);
+        self.event_loop.entered.set(self.entered);
+        self.event_loop.replace_current(self.current);
+        EventLoop::set_running(self.running);
+        if registry::publish_switch(self.event_loop).is_err() {
+            error::clear();
+        }
+        if let Some(interrupted) = interrupted {
+            let Raised = restore(interrupted);
+        }
+    }
+}
+
+impl EventLoop {
+    /// Turns until `stop()`.
+    pub(crate) fn run_turns(&self) -> PyResult<()> {
+        self.check_open()?;
+        self.check_fork()?;
+        let keep = self.own();
+        let run = Run::begin(self);
+        self.force_poll.set(true);
+        let outcome = loop {
+            if let Err(raised) = self.turn() {
+                break Err(raised);
+            }
+            if self.is_stopping() {
+                break Ok(());
+            }
+        };
+        drop(run);
+        drop(keep);
+        outcome
+    }
+
+    /// A single turn, for drivers written in Python.
+    pub(crate) fn run_one_turn(&self) -> PyResult<()> {
+        self.check_open()?;
+        self.check_fork()?;
+        let keep = self.own();
+        let run = Run::begin(self);
+        self.force_poll.set(true);
+        let outcome = self.turn();
+        drop(run);
+        drop(keep);
+        outcome
+    }
+
+    /// Runs one handle outside a turn (`Handle._run`): what runs now is set aside.
+    pub(crate) fn run_handle_nested(&self, handle: &Own<Handle>) -> PyResult<()> {
+        let _run = Run::begin(self);
+        self.run_handle(handle.clone())
+    }
+
+    #[inline]
+    fn turn(&self) -> PyResult<()> {
+        self.collect_posted();
+        let mut todo = self.ready().len();
+        if todo == 0 || self.is_poll_due(todo) {
+            self.poll(if todo == 0 && !self.is_stopping() { None } else { Some(0) })?;
+            todo = self.ready().len();
+        }
+        let inner = self.inner();
+        inner.entries_since_poll.set(inner.entries_since_poll.get() + todo);
+        let mut outcome = Ok(());
+        for index in 1..=todo {
+            let Some(entry) = self.ready().pop() else { break };
+            if let Err(raised) = self.run_entry(entry) {
+                outcome = Err(raised);
+                break;
+            }
+            if index % POLL_EVERY_ENTRIES == 0 {
+                // A long turn must not hold written bytes or signals back.
+                self.leave_context();
+                self.flush_writes();
+                thread::check_signals()?;
+            }
+        }
+        if outcome.is_ok() {
+            self.leave_context();
+            self.flush_writes();
+        }
+        outcome
+    }
+
+    #[inline]
+    fn is_poll_due(&self, todo: usize) -> bool {
+        let inner = self.inner();
+        self.force_poll.get()
+            || inner.entries_since_poll.get() + todo > POLL_EVERY_ENTRIES
+            || reactor::ticks().wrapping_sub(inner.last_poll_ticks.get()) > inner.poll_interval_ticks.get()
+    }
+
+    /// Moves what other threads posted into the ready queue.
+    #[inline]
+    fn collect_posted(&self) {
+        let inner = self.inner();
+        if inner.inbox.is_empty() {
+            return;
+        }
+        // SAFETY: I2; moving entries runs no Python code.
+        let posted = unsafe { &mut *inner.posted.get() };
+        inner.inbox.drain_into(posted);
+        for entry in posted.drain(..) {
+            self.ready().push(entry);
+        }
+    }
+
+    /// Asks the kernel for events and the clock for due timers. `Some(ns)` bounds the wait; `None` waits
+    /// for as long as nothing happens.
+    pub(crate) fn poll(&self, timeout_ns: Option<u64>) -> PyResult<()> {
+        self.force_poll.set(false);
+        let inner = self.inner();
+        inner.entries_since_poll.set(0);
+        // SAFETY: I2.
+        let (fds, deadline) = unsafe {
+            (
+                (*inner.registry.get()).as_ref().map_or(0, reactor::Registry::len),
+                (*inner.timers.get()).next_deadline_ns(),
+            )
+        };
+        let mut now = 0;
+        let timeout_ns = match (timeout_ns, deadline) {
+            (Some(0), _) => Some(0),
+            (limit, Some(deadline)) => {
+                now = reactor::now_ns();
+                let until = deadline.saturating_sub(now);
+                Some(limit.map_or(until, |limit| limit.min(until)))
+            }
+            (limit, None) => limit,
+        };
+        if timeout_ns != Some(0) || fds > 0 {
+            self.wait(timeout_ns)?;
+            now = 0;
+        }
+        self.collect_posted();
+        if deadline.is_some() {
+            if now == 0 {
+                now = reactor::now_ns();
+            }
+            self.collect_due_timers(now);
+        }
+        self.note_poll(now);
+        thread::check_signals()?;
+        self.check_fork()
+    }
+
+    /// Remembers when the last poll was, in ticks.
+    #[inline]
+    fn note_poll(&self, now: u64) {
+        let inner = self.inner();
+        let ticks = reactor::ticks();
+        inner.last_poll_ticks.set(ticks);
+        if now != 0 || inner.poll_interval_ticks.get() == 0 {
+            let now = if now == 0 { reactor::now_ns() } else { now };
+            // SAFETY: I2.
+            let clock = unsafe { &mut *inner.tick_clock.get() };
+            clock.observe(now, ticks);
+            inner.poll_interval_ticks.set(clock.ticks_for_ns(POLL_EVERY_NS).max(1));
+        }
+    }
+
+    fn wait(&self, timeout_ns: Option<u64>) -> PyResult<()> {
+        let inner = self.inner();
+        // SAFETY: I2: the registry's poller and the events are used by this thread only while detached; the
+        // registry itself is not moved: `close_core` refuses while the loop runs.
+        let (poller, events) = unsafe {
+            let Some(registry) = (*inner.registry.get()).as_ref() else { return Ok(()) };
+            (registry.poller(), &mut *inner.events.get())
+        };
+        let waited = if timeout_ns == Some(0) {
+            poller.wait(events, Some(0))
+        } else {
+            // Beside a busy thread, giving the GIL up costs up to a switch interval: first look without.
+            let contended = self.contended_waits_left.get();
+            let first = if contended > 0 {
+                self.contended_waits_left.set(contended - 1);
+                poller.wait(events, Some(0))
+            } else {
+                Ok(0)
+            };
+            match first {
+                Ok(0) => {
+                    inner.waker.prepare_sleep();
+                    let timeout_ns = if inner.inbox.is_empty() { timeout_ns } else { Some(0) };
+                    let (waited, back) = thread::detached(|| {
+                        let waited = poller.wait(events, timeout_ns);
+                        inner.waker.finish_sleep();
+                        (waited, reactor::now_ns())
+                    });
+                    if reactor::now_ns().saturating_sub(back) > CONTENDED_NS {
+                        self.contended_waits_left.set(CONTENDED_WAITS);
+                    }
+                    waited
+                }
+                other => other,
+            }
+        };
+        match waited {
+            Ok(0) => Ok(()),
+            Ok(_) => {
+                self.collect_events();
+                Ok(())
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(()),
+            Err(error) => Err(error::os_error(&error)),
+        }
+    }
+
+    fn collect_events(&self) {
+        let inner = self.inner();
+        // SAFETY: I2; no Python code runs here.
+        let (registry, events) = unsafe { (&*inner.registry.get(), &*inner.events.get()) };
+        let Some(registry) = registry.as_ref() else { return };
+        for event in events.iter() {
+            if event.token == Token::RESERVED.raw() {
+                inner.waker.drain();
+            } else if registry.lookup(event.token).is_some() {
+                let token = Token::from_raw(event.token);
+                self.ready().push(Entry::readiness(token.fd(), token.generation(), event.readiness.bits()));
+            }
+        }
+    }
+
+    fn collect_due_timers(&self, now_ns: u64) {
+        loop {
+            // SAFETY: I2; the entry is moved out before anything else happens.
+            let Some(entry) = (unsafe { (*self.inner().timers.get()).pop_expired(now_ns) }) else { return };
+            if entry.is_dead() {
+                // SAFETY: I2.
+                unsafe { (*self.inner().timers.get()).note_dead_popped() };
+                drop(entry);
+                continue;
+            }
+            if let Some(handle) = entry.as_handle() {
+                handle.put(SCHEDULED, false);
+            }
+            self.ready().push(entry);
+        }
+    }
+
+    #[inline]
+    fn run_entry(&self, entry: Entry) -> PyResult<()> {
+        match entry.into_work() {
+            Work::Task(task) => {
+                if self.is_debug() { self.run_task_timed(task) } else { self.run_task(task) }
+            }
+            Work::Handle(handle) => {
+                if self.is_debug() { self.run_handle_timed(handle) } else { self.run_handle(handle) }
+            }
+            Work::Future(future) => self.finish_sleep(&future),
+            Work::Readiness { fd, generation, bits } => self.dispatch(fd, generation, bits),
+        }
+    }
+
+    fn finish_sleep(&self, future: &Future) -> PyResult<()> {
+        if future.is_done() { Ok(()) } else { future.set_result(Obj::none()) }
+    }
+
+    #[inline]
+    fn enter_context(&self, wanted: Raw) -> PyResult<()> {
+        if self.entered.get() == wanted {
+            return Ok(());
+        }
+        self.leave_context();
+        context::enter(wanted)?;
+        self.entered.set(wanted);
+        Ok(())
+    }
+
+    #[inline]
+    pub(crate) fn leave_context(&self) {
+        let entered = self.entered.replace(ptr::null_mut());
+        if !entered.is_null() && context::exit(entered).is_err() {
+            // A callback left a context of its own entered; asyncio's Context.run would fail the same way.
+            error::write_unraisable(ptr::null_mut());
+        }
+    }
+
+    #[inline]
+    fn run_task(&self, task: Own<Task>) -> PyResult<()> {
+        let wanted = task.context.ptr();
+        if self.enter_context(wanted).is_err() {
+            return self.task_context_failed(&task);
+        }
+        let outcome = step::run(&task, self);
+        if let Err(Raised) = outcome {
+            return self.task_step_failed(&task);
+        }
+        if task.future.is_done() {
+            // The last reference may go here, and its report runs in the task's context again.
+            self.leave_context();
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn task_context_failed(&self, task: &Own<Task>) -> PyResult<()> {
+        let exception = take();
+        let function = crate::task::step_function(&task.obj())?;
+        let handle = Handle::create(self, function.as_ptr(), &[], task.context.get_or_none())?;
+        report(self.raw(), handle.raw(), &exception)
+    }
+
+    /// Exits leave the loop; anything else a step lets through is a failure of the callback.
+    #[cold]
+    fn task_step_failed(&self, task: &Own<Task>) -> PyResult<()> {
+        let exception = take();
+        self.leave_context();
+        if error::is_exit(exception.as_ptr()) {
+            return Err(restore(exception));
+        }
+        let function = crate::task::step_function(&task.obj())?;
+        let handle = Handle::create(self, function.as_ptr(), &[], task.context.get_or_none())?;
+        report(self.raw(), handle.raw(), &exception)
+    }
+
+    #[inline]
+    pub(crate) fn run_handle(&self, handle: Own<Handle>) -> PyResult<()> {
+        if handle.is_cancelled() {
+            return Ok(());
+        }
+        #[cfg(Py_3_14)]
+        registry::withdraw(self);
+        let wanted = handle.context.get_or_none();
+        let outcome = self.enter_context(wanted.as_ptr()).and_then(|()| {
+            let unique = is_unique(&*handle) && !handle.has(REPEATING);
+            handle.invoke(unique)
+        });
+        let outcome = match outcome {
+            Ok(value) => {
+                drop(value);
+                Ok(())
+            }
+            Err(Raised) => self.callback_failed(&handle),
+        };
+        self.leave_context();
+        outcome
+    }
+
+    #[cold]
+    fn callback_failed(&self, handle: &Handle) -> PyResult<()> {
+        let exception = take();
+        self.leave_context();
+        if error::is_exit(exception.as_ptr()) {
+            return Err(restore(exception));
+        }
+        report(self.raw(), handle.raw(), &exception)
+    }
+
+    /// Debug mode: reports callbacks that took too long.
+    #[cold]
+    fn run_handle_timed(&self, handle: Own<Handle>) -> PyResult<()> {
+        let begin = reactor::now_ns();
+        let outcome = self.run_handle(handle.clone());
+        outcome.and_then(|()| self.report_if_slow(handle.raw(), begin))
+    }
+
+    #[cold]
+    fn run_task_timed(&self, task: Own<Task>) -> PyResult<()> {
+        let begin = reactor::now_ns();
+        let outcome = self.run_task(task.clone());
+        outcome.and_then(|()| self.report_if_slow(task.raw(), begin))
+    }
+
+    fn report_if_slow(&self, who: Raw, begin_ns: u64) -> PyResult<()> {
+        let seconds = reactor::now_ns().saturating_sub(begin_ns) as f64 * 1e-9;
+        if seconds < self.slow_callback_seconds() {
+            return Ok(());
+        }
+        self.leave_context();
+        let seconds = call::float(seconds)?;
+        call::call(helper("slow_callback")?.as_ptr(), &[self.raw(), who, seconds.as_ptr()], None).map(drop)
+    }
+}

@@ -1,0 +1,277 @@
+//! Scheduling: call_soon, call_later, call_at, call_soon_threadsafe, create_task.
+
+use super::EventLoop;
+use super::ready::Entry;
+use crate::ffi::error::{PyResult, runtime_error, type_error};
+use crate::ffi::{Args, Native, Obj, Own, Raised, Raw, call, context};
+use crate::future::Future;
+use crate::handle::{Handle, SCHEDULED, TimerHandle};
+use crate::state::{helper, state};
+use crate::task::Task;
+use std::ptr;
+
+/// Deadlines beyond this (292 years) are never.
+const NEVER_NS: u64 = i64::MAX as u64;
+
+/// The clock as `time.monotonic()` shows it.
+#[inline]
+pub(crate) fn seconds_now() -> f64 {
+    reactor::now_ns() as f64 * 1e-9
+}
+
+/// A deadline in integer nanoseconds, never before the one asked for.
+#[inline]
+fn deadline_ns(when: f64) -> u64 {
+    let ns = (when * 1e9).ceil();
+    // NaN fails the comparison, too.
+    if ns > 0.0 { if ns < NEVER_NS as f64 { ns as u64 } else { NEVER_NS } } else { 0 }
+}
+
+impl EventLoop {
+    #[inline]
+    pub(crate) fn check_open(&self) -> PyResult<()> {
+        if self.is_closed() { Err(runtime_error("Event loop is closed")) } else { Ok(()) }
+    }
+
+    /// In debug mode: only the loop's own thread may schedule without `_threadsafe`.
+    #[cold]
+    fn check_thread(&self) -> PyResult<()> {
+        if self.is_running() && !self.is_own_thread() {
+            return Err(runtime_error(
+                "Non-thread-safe operation invoked on an event loop other than the current one",
+            ));
+        }
+        Ok(())
+    }
+
+    #[inline]
+    pub(crate) fn check_can_schedule(&self) -> PyResult<()> {
+        self.check_open()?;
+        if self.is_debug() { self.check_thread() } else { Ok(()) }
+    }
+
+    #[cold]
+    fn check_callback(&self, callback: Raw, method: &str) -> PyResult<()> {
+        let check = call::interned("_check_callback")?;
+        let method = call::string(method)?;
+        call::call_method(check.as_ptr(), &[self.raw(), callback, method.as_ptr()], None).map(drop)
+    }
+
+    /// A task goes into the queue as itself.
+    #[inline]
+    pub(crate) fn schedule_task(&self, task: Own<Task>) -> PyResult<()> {
+        self.check_can_schedule()?;
+        self.ready().push(Entry::task(task));
+        Ok(())
+    }
+
+    /// `call_soon(callback, argument, context=context)` for future callbacks; no handle comes back.
+    pub(crate) fn schedule_call(&self, callback: Raw, argument: Raw, context: Obj) -> PyResult<()> {
+        self.check_can_schedule()?;
+        let handle = Handle::create(self, callback, &[argument], context)?;
+        self.ready().push(Entry::handle(handle));
+        Ok(())
+    }
+
+    /// `call_soon(function)` with arguments, in a copy of the current context, from native code.
+    pub(crate) fn call_soon_native(&self, function: Raw, arguments: &[Raw], context: Obj) -> PyResult<()> {
+        self.check_open()?;
+        let handle = Handle::create(self, function, arguments, context)?;
+        self.ready().push(Entry::handle(handle));
+        Ok(())
+    }
+
+    #[inline]
+    fn push_timer(&self, when_ns: u64, entry: Entry) {
+        if when_ns <= reactor::now_ns() {
+            // Due already: asyncio would run it next turn, so the next turn has to look.
+            self.force_poll.set(true);
+        }
+        // SAFETY: I2; pushing runs no Python code.
+        unsafe { (*self.inner().timers.get()).push(when_ns, entry) };
+    }
+
+    /// Completes `future` with None after `delay` seconds: `sleep`'s own timer, without a handle.
+    pub(crate) fn sleep_until_done(&self, future: &Future, delay: f64) -> PyResult<()> {
+        self.check_can_schedule()?;
+        let when = seconds_now() + delay;
+        self.push_timer(deadline_ns(when), Entry::future(future.own()));
+        Ok(())
+    }
+
+    /// One entry of the timer queue was cancelled by its owner. Compacts when most are dead.
+    #[inline]
+    pub(crate) fn note_dead_timer(&self) {
+        // SAFETY: I2; dropping comes after the borrow.
+        let dead = unsafe {
+            let timers = &mut *self.inner().timers.get();
+            timers.note_dead();
+            if !timers.wants_compaction() {
+                return;
+            }
+            timers.compact(|entry| !entry.is_dead())
+        };
+        drop(dead);
+    }
+}
+
+/// Puts `arguments[skip..]` behind a callback.
+#[inline]
+fn split<'a>(args: Args<'a>, method: &str, skip: usize) -> PyResult<(Raw, &'a [Raw])> {
+    let positional = args.positional();
+    if positional.len() <= skip {
+        return Err(missing_callback(method, positional.len(), skip));
+    }
+    Ok((positional[skip], &positional[skip + 1..]))
+}
+
+#[cold]
+fn missing_callback(method: &str, given: usize, skip: usize) -> Raised {
+    let names: &[&str] = match (skip, given, method) {
+        (0, ..) => &["callback"],
+        (_, 0, "call_at") => &["when", "callback"],
+        (_, 0, _) => &["delay", "callback"],
+        _ => &["callback"],
+    };
+    let text = names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(" and ");
+    let plural = if names.len() == 1 { "" } else { "s" };
+    type_error(&format!(
+        "BaseEventLoop.{method}() missing {} required positional argument{plural}: {text}",
+        names.len()
+    ))
+}
+
+#[inline]
+fn context_of(args: Args<'_>, method: &str) -> PyResult<Obj> {
+    match args.context_only(method)? {
+        Some(context) => Ok(Obj::from_borrowed(context)),
+        None => context::copy_current(),
+    }
+}
+
+#[inline]
+pub(crate) fn call_soon(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
+    let (callback, arguments) = split(args, "call_soon", 0)?;
+    this.check_open()?;
+    if this.is_debug() {
+        this.check_thread()?;
+        this.check_callback(callback, "call_soon")?;
+    }
+    let context = context_of(args, "BaseEventLoop.call_soon")?;
+    let handle = Handle::create(this, callback, arguments, context)?;
+    this.ready().push(Entry::handle(handle.clone()));
+    Ok(handle.into_obj())
+}
+
+pub(crate) fn call_soon_threadsafe(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
+    let (callback, arguments) = split(args, "call_soon_threadsafe", 0)?;
+    this.check_open()?;
+    if this.is_debug() {
+        this.check_callback(callback, "call_soon_threadsafe")?;
+    }
+    let context = context_of(args, "BaseEventLoop.call_soon_threadsafe")?;
+    let handle = Handle::create(this, callback, arguments, context)?;
+    let inner = this.inner();
+    if inner.inbox.push(Entry::handle(handle.clone())).is_err() {
+        return this.check_open().map(|()| handle.into_obj());
+    }
+    inner.waker.notify();
+    Ok(handle.into_obj())
+}
+
+#[inline]
+fn schedule_at(this: &EventLoop, when: f64, callback: Raw, arguments: &[Raw], context: Obj) -> PyResult<Obj> {
+    let timer = TimerHandle::create(this, when, callback, arguments, context)?;
+    timer.handle.put(SCHEDULED, true);
+    // SAFETY: TimerHandle starts with Handle.
+    let entry = Entry::handle(unsafe { Own::<Handle>::from_obj_unchecked(timer.obj()) });
+    this.push_timer(deadline_ns(when), entry);
+    Ok(timer.into_obj())
+}
+
+#[inline]
+pub(crate) fn call_later(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
+    let (callback, arguments) = split(args, "call_later", 1)?;
+    let delay = args.positional()[0];
+    if crate::ffi::object::is_none(delay) {
+        return Err(type_error("delay must not be None"));
+    }
+    let when = seconds_now() + as_delay(delay)?;
+    this.check_open()?;
+    if this.is_debug() {
+        this.check_thread()?;
+        // asyncio's call_later goes through call_at, which names itself.
+        this.check_callback(callback, "call_at")?;
+    }
+    let context = context_of(args, "BaseEventLoop.call_later")?;
+    schedule_at(this, when, callback, arguments, context)
+}
+
+pub(crate) fn call_at(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
+    let (callback, arguments) = split(args, "call_at", 1)?;
+    let when = args.positional()[0];
+    if crate::ffi::object::is_none(when) {
+        return Err(type_error("when cannot be None"));
+    }
+    let when = call::as_f64(when)?;
+    this.check_open()?;
+    if this.is_debug() {
+        this.check_thread()?;
+        this.check_callback(callback, "call_at")?;
+    }
+    let context = context_of(args, "BaseEventLoop.call_at")?;
+    schedule_at(this, when, callback, arguments, context)
+}
+
+/// A delay as `time() + delay` would take it, with its error for what cannot be added.
+#[inline]
+fn as_delay(delay: Raw) -> PyResult<f64> {
+    call::as_f64(delay).map_err(|raised| {
+        // SAFETY: a static of the interpreter.
+        if !crate::ffi::error::matches(unsafe { crate::ffi::c::PyExc_TypeError }) {
+            return raised;
+        }
+        crate::ffi::error::clear();
+        type_error(&format!("unsupported operand type(s) for +: 'float' and '{}'", crate::ffi::object::type_name(delay)))
+    })
+}
+
+/// `loop.create_task(coro)` without keywords.
+#[inline]
+pub(crate) fn create_task_of(this: &EventLoop, coroutine: Raw) -> PyResult<Obj> {
+    if this.task_factory().is_none() && this.is_plain() {
+        this.check_open()?;
+        return finish_task(Task::create(this, coroutine, None, None, false)?);
+    }
+    call::call_method(call::interned("create_task")?.as_ptr(), &[this.raw(), coroutine], None)
+}
+
+#[inline]
+pub(crate) fn create_task(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
+    this.check_open()?;
+    if this.task_factory().is_some() {
+        return call_task_factory(this, args);
+    }
+    if !args.has_keywords() && args.positional().len() == 1 {
+        return finish_task(Task::create(this, args.positional()[0], None, None, false)?);
+    }
+    let [coroutine, name, context, eager] =
+        args.bind("BaseEventLoop.create_task", &[c"coro", c"name", c"context", c"eager_start"], 1, 1)?;
+    if eager.is_some() && !state().create_task_takes_eager_start {
+        return Err(type_error("BaseEventLoop.create_task() got an unexpected keyword argument 'eager_start'"));
+    }
+    let eager = eager.map_or(Ok(false), call::is_true)?;
+    finish_task(Task::create(this, coroutine.unwrap_or(ptr::null_mut()), name, context, eager)?)
+}
+
+/// asyncio drops its own frame from the debug traceback; ours has none to drop.
+#[inline]
+fn finish_task(task: Own<Task>) -> PyResult<Obj> {
+    Ok(task.into_obj())
+}
+
+/// The version's own way of calling a task factory.
+#[cold]
+fn call_task_factory(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
+    args.forward_call(helper("create_task_with_factory")?.as_ptr(), this.raw())
+}

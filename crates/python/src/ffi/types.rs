@@ -1,0 +1,203 @@
+//! Building heap types from lists of methods, properties and slots.
+//!
+//! Definitions live as long as the process: types made from them may be referenced from anywhere.
+
+use super::error::{PyResult, owned, status};
+use super::{Obj, Raw, c};
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ptr;
+
+pub(crate) type Entry = unsafe extern "C" fn(Raw, Raw) -> Raw;
+pub(crate) type FastEntry = unsafe extern "C" fn(Raw, *const Raw, isize, Raw) -> Raw;
+pub(crate) type Getter = unsafe extern "C" fn(Raw, *mut c_void) -> Raw;
+pub(crate) type Setter = unsafe extern "C" fn(Raw, Raw, *mut c_void) -> c_int;
+
+pub(crate) struct Method(pub(crate) c::PyMethodDef);
+
+impl Method {
+    pub(crate) fn noargs(name: &'static CStr, entry: Entry, doc: &'static CStr) -> Method {
+        Method(c::PyMethodDef {
+            ml_name: name.as_ptr(),
+            ml_meth: c::PyMethodDefPointer { PyCFunction: entry },
+            ml_flags: c::METH_NOARGS,
+            ml_doc: doc.as_ptr(),
+        })
+    }
+
+    pub(crate) fn onearg(name: &'static CStr, entry: Entry, doc: &'static CStr) -> Method {
+        Method(c::PyMethodDef {
+            ml_name: name.as_ptr(),
+            ml_meth: c::PyMethodDefPointer { PyCFunction: entry },
+            ml_flags: c::METH_O,
+            ml_doc: doc.as_ptr(),
+        })
+    }
+
+    pub(crate) fn fastcall(name: &'static CStr, entry: FastEntry, doc: &'static CStr) -> Method {
+        Method(c::PyMethodDef {
+            ml_name: name.as_ptr(),
+            ml_meth: c::PyMethodDefPointer { PyCFunctionFastWithKeywords: entry },
+            ml_flags: c::METH_FASTCALL | c::METH_KEYWORDS,
+            ml_doc: doc.as_ptr(),
+        })
+    }
+
+    /// The same as a class method.
+    pub(crate) fn of_class(mut self) -> Method {
+        self.0.ml_flags |= c::METH_CLASS;
+        self
+    }
+
+    /// A bound function object of this definition: what `_callbacks` shows for a waiting task.
+    pub(crate) fn bind(definition: &'static c::PyMethodDef, slf: &Obj) -> PyResult<Obj> {
+        // SAFETY: A1; the definition is static.
+        owned(unsafe {
+            c::PyCFunction_NewEx(ptr::from_ref(definition).cast_mut(), slf.as_ptr(), ptr::null_mut())
+        })
+    }
+}
+
+pub(crate) struct Property(c::PyGetSetDef);
+
+impl Property {
+    pub(crate) fn new(name: &'static CStr, get: Getter, set: Option<Setter>) -> Property {
+        Property(c::PyGetSetDef {
+            name: name.as_ptr(),
+            get: Some(get),
+            set,
+            doc: ptr::null(),
+            closure: ptr::null_mut(),
+        })
+    }
+}
+
+/// Everything a type is made of.
+pub(crate) struct TypeSpec {
+    pub(crate) name: &'static CStr,
+    pub(crate) doc: &'static CStr,
+    pub(crate) basic_size: usize,
+    pub(crate) flags: u64,
+    pub(crate) bases: Vec<Raw>,
+    pub(crate) metaclass: Option<Raw>,
+    pub(crate) dict_offset: Option<usize>,
+    pub(crate) weaklist_offset: Option<usize>,
+    pub(crate) methods: Vec<Method>,
+    pub(crate) properties: Vec<Property>,
+    pub(crate) slots: Vec<(c_int, *mut c_void)>,
+}
+
+impl TypeSpec {
+    pub(crate) fn new(name: &'static CStr, doc: &'static CStr, basic_size: usize, flags: u64) -> TypeSpec {
+        TypeSpec {
+            name,
+            doc,
+            basic_size,
+            flags,
+            bases: Vec::new(),
+            metaclass: None,
+            dict_offset: None,
+            weaklist_offset: None,
+            methods: Vec::new(),
+            properties: Vec::new(),
+            slots: Vec::new(),
+        }
+    }
+
+    /// Makes the type in `module`.
+    pub(crate) fn build(self, module: Raw) -> PyResult<Obj> {
+        let methods = terminated(self.methods.into_iter().map(|method| method.0).collect(), zeroed_method());
+        let properties =
+            terminated(self.properties.into_iter().map(|property| property.0).collect(), zeroed_property());
+        let mut members = Vec::new();
+        for (name, offset) in [(c"__dictoffset__", self.dict_offset), (c"__weaklistoffset__", self.weaklist_offset)] {
+            if let Some(offset) = offset {
+                members.push(c::PyMemberDef {
+                    name: name.as_ptr(),
+                    type_code: c::Py_T_PYSSIZET,
+                    offset: offset as isize,
+                    flags: c::Py_READONLY,
+                    doc: ptr::null(),
+                });
+            }
+        }
+        let members = terminated(members, c::PyMemberDef::default());
+
+        let mut slots: Vec<c::PyType_Slot> =
+            self.slots.iter().map(|(slot, pfunc)| c::PyType_Slot { slot: *slot, pfunc: *pfunc }).collect();
+        slots.push(c::PyType_Slot { slot: c::Py_tp_doc, pfunc: self.doc.as_ptr().cast_mut().cast() });
+        slots.push(c::PyType_Slot { slot: c::Py_tp_methods, pfunc: methods.cast() });
+        slots.push(c::PyType_Slot { slot: c::Py_tp_getset, pfunc: properties.cast() });
+        slots.push(c::PyType_Slot { slot: c::Py_tp_members, pfunc: members.cast() });
+        slots.push(c::PyType_Slot { slot: 0, pfunc: ptr::null_mut() });
+
+        let mut spec = c::PyType_Spec {
+            name: self.name.as_ptr(),
+            basicsize: self.basic_size as c_int,
+            itemsize: 0,
+            flags: self.flags as u32,
+            slots: slots.as_mut_ptr(),
+        };
+        let bases = if self.bases.is_empty() { None } else { Some(super::call::tuple(&self.bases)?) };
+        let bases = bases.as_ref().map_or(ptr::null_mut(), Obj::as_ptr);
+        // SAFETY: A1; the spec's parts live through the call, what the type keeps (methods, members, doc) for ever.
+        let made = owned(unsafe { c::PyType_FromModuleAndSpec(module, &raw mut spec, bases) })?;
+        if let Some(metaclass) = self.metaclass {
+            // PyType_FromMetaclass came with 3.12; a metaclass without fields of its own only changes `ob_type`.
+            // SAFETY: A1; same layout, and nobody has seen the type yet.
+            unsafe {
+                c::Py_INCREF(metaclass);
+                let old = c::Py_TYPE(made.as_ptr());
+                (*made.as_ptr()).ob_type = metaclass.cast();
+                c::Py_DECREF(old.cast());
+                c::PyType_Modified(made.as_ptr().cast());
+            }
+        }
+        Ok(made)
+    }
+}
+
+fn terminated<T>(mut items: Vec<T>, end: T) -> *mut T {
+    items.push(end);
+    Box::leak(items.into_boxed_slice()).as_mut_ptr()
+}
+
+fn zeroed_method() -> c::PyMethodDef {
+    c::PyMethodDef::zeroed()
+}
+
+fn zeroed_property() -> c::PyGetSetDef {
+    c::PyGetSetDef::default()
+}
+
+/// A table of module functions, kept for ever.
+pub(crate) fn leak_methods(methods: Vec<Method>) -> *mut c::PyMethodDef {
+    terminated(methods.into_iter().map(|method| method.0).collect(), zeroed_method())
+}
+
+pub(crate) fn add_to_module(module: Raw, name: &CStr, value: &Obj) -> PyResult<()> {
+    // SAFETY: A1.
+    status(unsafe { c::PyModule_AddObjectRef(module, name.as_ptr().cast::<c_char>(), value.as_ptr()) })
+}
+
+/// A zeroed instance of `kind` (which may be a subclass), tracked by the collector if the type is.
+#[inline]
+pub(crate) fn allocate(kind: *mut c::PyTypeObject) -> PyResult<Obj> {
+    // SAFETY: A1; a ready type.
+    owned(unsafe { c::PyType_GenericAlloc(kind, 0) })
+}
+
+/// Frees an instance's memory and its reference to its type: the end of every `tp_dealloc`.
+///
+/// # Safety
+/// `raw` is a dead instance, its fields dropped.
+#[inline]
+pub(crate) unsafe fn free(raw: Raw) {
+    let kind = super::object::type_of(raw);
+    // SAFETY: tp_free is set for every ready type.
+    unsafe {
+        if let Some(free) = (*kind).tp_free {
+            free(raw.cast());
+        }
+        c::Py_DECREF(kind.cast());
+    }
+}

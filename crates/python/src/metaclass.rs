@@ -1,0 +1,83 @@
+//! The metaclass of Future and Task: `isinstance(c_task, asyncio.Task)` stays true once `asyncio.Task` is ours.
+//!
+//! Only our two classes themselves widen the check; subclasses made by users behave as any class.
+
+use crate::ffi::error::PyResult;
+use crate::ffi::trampoline::onearg;
+use crate::ffi::types::TypeSpec;
+use crate::ffi::{Native, Obj, Raw, c, call, object};
+use crate::future::Future;
+use crate::state::imports;
+use crate::task::Task;
+
+/// A class object; only its address is used.
+#[repr(C)]
+struct Class {
+    head: c::PyObject,
+}
+
+// SAFETY: never allocated by us, never cast to anything but its header.
+unsafe impl Native for Class {
+    fn type_object() -> *mut c::PyTypeObject {
+        &raw mut c::PyType_Type
+    }
+}
+
+/// The stdlib's class that `class` stands for.
+fn twin(class: Raw) -> Option<Raw> {
+    if class == Future::type_object().cast() {
+        Some(imports::stdlib_future())
+    } else if class == Task::type_object().cast() {
+        Some(imports::stdlib_task())
+    } else {
+        None
+    }
+}
+
+fn instance_check(this: &Class, instance: Raw) -> PyResult<bool> {
+    let class = this.raw();
+    let kind = object::type_of(instance);
+    // SAFETY: A1; `class` is a type.
+    if unsafe { c::PyType_IsSubtype(kind, class.cast()) } != 0 {
+        return Ok(true);
+    }
+    match twin(class) {
+        Some(twin) => call::isinstance(instance, twin),
+        None => {
+            let claimed = call::getattr(instance, call::interned("__class__")?.as_ptr())?;
+            // SAFETY: A1; checked to be types.
+            Ok(unsafe {
+                c::PyType_Check(claimed.as_ptr()) != 0 && c::PyType_IsSubtype(claimed.as_ptr().cast(), class.cast()) != 0
+            })
+        }
+    }
+}
+
+fn subclass_check(this: &Class, subclass: Raw) -> PyResult<bool> {
+    let class = this.raw();
+    // SAFETY: A1; checked to be a type.
+    if unsafe { c::PyType_Check(subclass) != 0 && c::PyType_IsSubtype(subclass.cast(), class.cast()) != 0 } {
+        return Ok(true);
+    }
+    let Some(twin) = twin(class) else { return Ok(false) };
+    // SAFETY: A1.
+    match unsafe { c::PyObject_IsSubclass(subclass, twin) } {
+        code if code < 0 => Err(crate::ffi::Raised),
+        code => Ok(code != 0),
+    }
+}
+
+pub(crate) fn build(module: Raw) -> PyResult<Obj> {
+    let mut spec = TypeSpec::new(
+        c"asynchrotron._core.FutureMeta",
+        c"Makes asyncio's own futures and tasks instances of ours.",
+        0,
+        c::Py_TPFLAGS_DEFAULT | c::Py_TPFLAGS_BASETYPE,
+    );
+    spec.bases = vec![(&raw mut c::PyType_Type).cast()];
+    spec.methods = vec![
+        onearg!(c"__instancecheck__", Class, instance_check, c"__instancecheck__($self, instance, /)\n--\n\n"),
+        onearg!(c"__subclasscheck__", Class, subclass_check, c"__subclasscheck__($self, subclass, /)\n--\n\n"),
+    ];
+    spec.build(module)
+}

@@ -1,0 +1,131 @@
+//! The import of the module: types in order of need, then functions.
+
+use crate::ffi::error::{PyResult, import_error};
+use crate::ffi::trampoline::{self, function};
+use crate::ffi::types::{add_to_module, leak_methods};
+use crate::ffi::{Args, Obj, Raw, c, call, stop_iteration};
+use crate::state::{self, Imports, Names, State, Types, state};
+use crate::{event_loop, future, handle, metaclass, task, transport};
+use std::ffi::c_int;
+use std::ptr;
+use std::sync::atomic::Ordering;
+
+/// Panics inside the border, so that tests can see what a defect of ours becomes.
+fn panic_for_test(args: Args<'_>) -> PyResult<()> {
+    panic!("asked for by a test with {} arguments", args.positional().len());
+}
+
+fn add_to_awaited_by(args: Args<'_>) -> PyResult<()> {
+    awaited_by(args, "future_add_to_awaited_by", future::add_awaited_by)
+}
+
+fn discard_from_awaited_by(args: Args<'_>) -> PyResult<()> {
+    awaited_by(args, "future_discard_from_awaited_by", future::discard_awaited_by)
+}
+
+fn awaited_by(
+    args: Args<'_>,
+    name: &str,
+    change: fn(&future::Future, Raw) -> PyResult<()>,
+) -> PyResult<()> {
+    use crate::ffi::Native;
+    let [fut, waiter] = args.bind(name, &[c"fut", c"waiter"], 2, 2)?;
+    match (fut.and_then(future::Future::of), waiter) {
+        (Some(native), Some(waiter)) => change(native, waiter),
+        _ => Ok(()),
+    }
+}
+
+fn exec(module: Raw) -> PyResult<()> {
+    if state::is_installed() {
+        return Err(import_error("asynchrotron supports one interpreter per process: it cannot be imported in a sub-interpreter"));
+    }
+    let state_made = State {
+        names: Names::load()?,
+        imports: Imports::load()?,
+        types: Types::new(),
+        create_task_takes_eager_start: state::create_task_takes_eager_start()?,
+    };
+    state::install(state_made);
+    event_loop::watch_forks();
+    stop_iteration::build(module)?;
+
+    let meta = metaclass::build(module)?;
+    let types = &state().types;
+    let keep = |slot: &std::sync::atomic::AtomicPtr<c::PyTypeObject>, made: &Obj| {
+        slot.store(made.clone().into_ptr().cast(), Ordering::Relaxed);
+    };
+    let (future_type, future_iter) = future::build_types(module, meta.as_ptr())?;
+    keep(&types.future, &future_type);
+    keep(&types.future_iter, &future_iter);
+    add_to_module(module, c"Future", &future_type)?;
+    let task_type = task::build_type(module, meta.as_ptr(), &future_type)?;
+    keep(&types.task, &task_type);
+    add_to_module(module, c"Task", &task_type)?;
+    let (handle_type, timer_handle_type) = handle::build_types(module)?;
+    keep(&types.handle, &handle_type);
+    keep(&types.timer_handle, &timer_handle_type);
+    add_to_module(module, c"Handle", &handle_type)?;
+    add_to_module(module, c"TimerHandle", &timer_handle_type)?;
+    let event_loop_type = event_loop::build_types(module)?;
+    keep(&types.event_loop, &event_loop_type);
+    add_to_module(module, c"EventLoop", &event_loop_type)?;
+    let transport_type = transport::stream::build_type(module)?;
+    keep(&types.stream_transport, &transport_type);
+    add_to_module(module, c"StreamTransport", &transport_type)?;
+    add_to_module(module, c"sleep", &call::import_from("asyncio.tasks", "sleep")?)?;
+    if cfg!(Py_3_12) {
+        // asyncio's own factory function, over our Task.
+        let create = call::import_from("asyncio.tasks", "create_eager_task_factory")?;
+        add_to_module(module, c"eager_task_factory", &call::call1(create.as_ptr(), task_type.as_ptr())?)?;
+        add_to_module(module, c"create_eager_task_factory", &create)?;
+    }
+    add_to_module(module, c"__version__", &call::string(env!("CARGO_PKG_VERSION"))?)
+}
+
+unsafe extern "C" fn exec_slot(module: Raw) -> c_int {
+    trampoline::enter(|| exec(module))
+}
+
+fn functions() -> *mut c::PyMethodDef {
+    let mut all = vec![
+        function!(c"current_task", task::registry::current_task, c"current_task($module, /, loop=None)\n--\n\nThe task running on the loop, or None."),
+        function!(c"all_tasks", task::registry::all_tasks, c"all_tasks($module, /, loop=None)\n--\n\nThe set of pending tasks of the loop."),
+        function!(c"all_tasks_everywhere", task::registry::all_tasks_everywhere, c"all_tasks_everywhere($module, /)\n--\n\nEvery pending native task of every loop."),
+        function!(c"create_task", task::registry::create_task, c"create_task($module, coro, /, **kwargs)\n--\n\nSchedule a coroutine on the running loop; returns a Task."),
+        function!(c"ensure_future", task::registry::ensure_future, c"ensure_future($module, coro_or_future, /, *, loop=None)\n--\n\nA future for a coroutine, an awaitable or a future."),
+        function!(c"_panic_for_test", panic_for_test, c"_panic_for_test($module, /, *args)\n--\n\nPanic, for tests of what a panic becomes."),
+    ];
+    if cfg!(Py_3_14) {
+        all.push(function!(c"future_add_to_awaited_by", add_to_awaited_by, c"future_add_to_awaited_by($module, fut, waiter, /)\n--\n\nNote who awaits a future."));
+        all.push(function!(c"future_discard_from_awaited_by", discard_from_awaited_by, c"future_discard_from_awaited_by($module, fut, waiter, /)\n--\n\nForget who awaited a future."));
+    }
+    leak_methods(all)
+}
+
+#[unsafe(no_mangle)]
+#[allow(non_snake_case)]
+pub unsafe extern "C" fn PyInit__core() -> Raw {
+    let slots = Box::leak(Box::new([
+        c::PyModuleDef_Slot { slot: c::Py_mod_exec, value: exec_slot as *mut _ },
+        #[cfg(Py_3_12)]
+        c::PyModuleDef_Slot {
+            slot: c::Py_mod_multiple_interpreters,
+            value: c::Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED,
+        },
+        c::PyModuleDef_Slot { slot: 0, value: ptr::null_mut() },
+    ]));
+    let definition = Box::leak(Box::new(c::PyModuleDef {
+        m_base: c::PyModuleDef_HEAD_INIT,
+        m_name: c"_core".as_ptr(),
+        m_doc: c"The native core of asynchrotron.".as_ptr(),
+        m_size: 0,
+        m_methods: functions(),
+        m_slots: slots.as_mut_ptr(),
+        m_traverse: None,
+        m_clear: None,
+        m_free: None,
+    }));
+    // SAFETY: the definition lives for ever.
+    unsafe { c::PyModuleDef_Init(definition) }
+}

@@ -1,0 +1,176 @@
+//! What the module keeps for the life of the process: its types, interned names, and the Python objects
+//! it looks up. One table each, filled once at import.
+//!
+//! One interpreter only: a second one gets an `ImportError` (`lib.rs`). `state()` is the single place to
+//! change for state per interpreter, as `ffi::freelist` is for free-threading.
+
+use crate::ffi::error::PyResult;
+use crate::ffi::{Obj, Raw, c, call};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+static STATE: AtomicPtr<State> = AtomicPtr::new(ptr::null_mut());
+
+/// The module's state. Only reachable after import, so it is always there.
+#[inline]
+pub(crate) fn state() -> &'static State {
+    // SAFETY: set by `install` before any type of ours exists, never freed.
+    unsafe { &*STATE.load(Ordering::Relaxed) }
+}
+
+pub(crate) fn install(state: State) {
+    STATE.store(Box::leak(Box::new(state)), Ordering::Release);
+}
+
+pub(crate) fn is_installed() -> bool {
+    !STATE.load(Ordering::Acquire).is_null()
+}
+
+pub(crate) struct State {
+    pub(crate) names: Names,
+    pub(crate) imports: Imports,
+    pub(crate) types: Types,
+    /// Which keywords `loop.create_task` takes changed within 3.13.
+    pub(crate) create_task_takes_eager_start: bool,
+}
+
+/// Does this version's `create_task` hand every keyword on to Task?
+pub(crate) fn create_task_takes_eager_start() -> PyResult<bool> {
+    let create_task = call::import_from("asyncio.base_events", "BaseEventLoop")
+        .and_then(|class| call::getattr(class.as_ptr(), call::interned("create_task")?.as_ptr()))?;
+    let code = call::getattr(create_task.as_ptr(), call::interned("__code__")?.as_ptr())?;
+    let names = call::getattr(code.as_ptr(), call::interned("co_varnames")?.as_ptr())?;
+    let kwargs = call::interned("kwargs")?;
+    // SAFETY: A1.
+    match unsafe { c::PySequence_Contains(names.as_ptr(), kwargs.as_ptr()) } {
+        code if code < 0 => Err(crate::ffi::Raised),
+        code => Ok(code != 0),
+    }
+}
+
+macro_rules! types {
+    ($($name:ident),* $(,)?) => {
+        /// Our types, as pointers compared and called on every path.
+        pub(crate) struct Types { $(pub(crate) $name: AtomicPtr<c::PyTypeObject>),* }
+        impl Types {
+            pub(crate) const fn new() -> Types {
+                Types { $($name: AtomicPtr::new(ptr::null_mut())),* }
+            }
+            $(
+                #[inline]
+                pub(crate) fn $name(&self) -> *mut c::PyTypeObject { self.$name.load(Ordering::Relaxed) }
+            )*
+        }
+    };
+}
+types!(future, future_iter, task, handle, timer_handle, event_loop, ready_view, selector_view, operation, sleep_function, stream_transport);
+
+macro_rules! names {
+    ($($name:ident = $text:literal),* $(,)?) => {
+        /// Interned strings.
+        pub(crate) struct Names { $(pub(crate) $name: Obj),* }
+        impl Names {
+            pub(crate) fn load() -> PyResult<Names> {
+                Ok(Names { $($name: call::interned($text)?),* })
+            }
+        }
+        $(
+            #[inline]
+            #[allow(dead_code)]
+            pub(crate) fn $name() -> Raw { state().names.$name.as_ptr() }
+        )*
+    };
+}
+
+/// Names of attributes, one function each: `names::call_soon()`.
+pub(crate) mod names {
+    use super::{Obj, PyResult, Raw, call, state};
+    names! {
+        add_done_callback = "add_done_callback",
+        asyncio_future_blocking = "_asyncio_future_blocking",
+        buffer_updated = "buffer_updated",
+        call_exception_handler = "call_exception_handler",
+        call_soon = "call_soon",
+        cancel = "cancel",
+        close = "close",
+        connection_lost = "connection_lost",
+        connection_made = "connection_made",
+        context = "context",
+        data_received = "data_received",
+        done = "done",
+        eof_received = "eof_received",
+        fileno = "fileno",
+        get_buffer = "get_buffer",
+        get_debug = "get_debug",
+        get_loop = "get_loop",
+        is_running = "is_running",
+        loop_ = "_loop",
+        msg = "msg",
+        name = "name",
+        pause_writing = "pause_writing",
+        result = "result",
+        resume_writing = "resume_writing",
+        send = "send",
+        throw = "throw",
+        timer_handle_cancelled = "_timer_handle_cancelled",
+    }
+}
+pub(crate) use names::Names;
+
+macro_rules! imports {
+    ($($name:ident = $module:literal . $attribute:literal),* $(,)?) => {
+        /// Python objects we call or compare with.
+        pub(crate) struct Imports { $($name: Obj),* }
+        impl Imports {
+            pub(crate) fn load() -> PyResult<Imports> {
+                Ok(Imports { $($name: find($module, $attribute)?),* })
+            }
+        }
+        $(
+            #[inline]
+            #[allow(dead_code)]
+            pub(crate) fn $name() -> Raw { state().imports.$name.as_ptr() }
+        )*
+    };
+}
+
+/// Names a version may lack are None: their users are compiled for versions that have them.
+fn find(module: &str, attribute: &str) -> PyResult<Obj> {
+    let name = call::interned(attribute)?;
+    Ok(call::getattr_optional(call::import(module)?.as_ptr(), name.as_ptr())?.unwrap_or_else(Obj::none))
+}
+
+/// Python objects looked up once, before anything can rebind them: `imports::cancelled_error()`.
+pub(crate) mod imports {
+    use super::{Obj, PyResult, Raw, find, state};
+    imports! {
+        cancelled_error = "asyncio.exceptions"."CancelledError",
+        invalid_state_error = "asyncio.exceptions"."InvalidStateError",
+        stdlib_future = "asyncio.futures"."Future",
+        stdlib_task = "asyncio.tasks"."Task",
+        stdlib_handle = "asyncio.events"."Handle",
+        stdlib_timer_handle = "asyncio.events"."TimerHandle",
+        base_event_loop = "asyncio.base_events"."BaseEventLoop",
+        set_result_unless_cancelled = "asyncio.futures"."_set_result_unless_cancelled",
+        transport = "asyncio.transports"."Transport",
+        buffered_protocol = "asyncio.protocols"."BufferedProtocol",
+        iscoroutine = "asyncio.coroutines"."iscoroutine",
+        stdlib_ensure_future = "asyncio.tasks"."ensure_future",
+        get_running_loop = "asyncio.events"."get_running_loop",
+        get_running_loop_or_none = "asyncio.events"."_get_running_loop",
+        events_module = "asyncio"."events",
+        current_tasks = "asyncio.tasks"."_current_tasks",
+        enter_task = "asyncio.tasks"."_enter_task",
+        leave_task = "asyncio.tasks"."_leave_task",
+        register_task = "asyncio.tasks"."_register_task",
+        stdlib_current_task = "asyncio.tasks"."current_task",
+        stdlib_all_tasks = "asyncio.tasks"."all_tasks",
+        swap_current_task = "asyncio.tasks"."_swap_current_task",
+    }
+}
+pub(crate) use imports::Imports;
+
+/// A function of `asynchrotron._helpers`: what is cold stays Python.
+pub(crate) fn helper(name: &str) -> PyResult<Obj> {
+    call::import_from("asynchrotron._helpers", name)
+}

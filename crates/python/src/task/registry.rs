@@ -1,0 +1,223 @@
+//! Which task runs, and what CPython's own C module must be told about it.
+//!
+//! The loop knows its current task; that is all our own `current_task` needs. Names imported from asyncio
+//! before `install()` look elsewhere:
+//! - up to 3.13 in the dict `asyncio.tasks._current_tasks`, keyed by loop. They hash the loop just before
+//!   the look-up, so the loop's `tp_hash` puts the current task in there (`publish_for_lookup`), and the
+//!   step takes it out again. A step nobody looked at pays nothing.
+//! - from 3.14 in the thread state. It is switched when a different task runs than the one last told
+//!   (`publish_switch`), and cleared before anything else runs, so that C tasks can enter.
+
+use super::Task;
+use crate::event_loop::EventLoop;
+use crate::ffi::error::{PyResult, runtime_error};
+use crate::ffi::{Args, Native, Obj, Raw, c, call, object};
+use crate::state::{imports, state};
+use std::ptr;
+
+/// Who was current before an eager start.
+pub(crate) enum Previous {
+    Native(*const Task),
+    Foreign(Option<Obj>),
+}
+
+/// Makes `task` current on its native loop. Entering while another task runs is an error, as in asyncio.
+#[inline]
+pub(crate) fn enter(event_loop: &EventLoop, task: &Task) -> PyResult<()> {
+    // SAFETY: the current task is alive: whoever steps it holds it.
+    if let Some(running) = unsafe { event_loop.current_task().as_ref() } {
+        return Err(cannot_enter(task, running));
+    }
+    event_loop.replace_current(task);
+    publish_switch(event_loop)
+}
+
+#[cold]
+fn cannot_enter(task: &Task, running: &Task) -> crate::ffi::Raised {
+    let (Ok(task), Ok(running)) = (call::repr(task.raw()), call::repr(running.raw())) else {
+        return crate::ffi::Raised;
+    };
+    runtime_error(&format!("Cannot enter into task {task} while another task {running} is being executed."))
+}
+
+/// The step is over.
+#[inline]
+pub(crate) fn leave(event_loop: &EventLoop, task: &Task) {
+    event_loop.replace_current(ptr::null());
+    #[cfg(not(Py_3_14))]
+    {
+        let _ = task;
+        if event_loop.published.get() != ptr::null_mut() {
+            withdraw(event_loop);
+        }
+    }
+    #[cfg(Py_3_14)]
+    if task.future.is_done() {
+        // The thread state must not keep a finished task alive.
+        withdraw(event_loop);
+    }
+}
+
+/// Tells the thread state, from 3.14 on, if the current task is not the one it knows.
+#[inline]
+pub(crate) fn publish_switch(event_loop: &EventLoop) -> PyResult<()> {
+    #[cfg(Py_3_14)]
+    {
+        let current: Raw = event_loop.current_task().cast_mut().cast();
+        if event_loop.published.get() != current {
+            event_loop.published.set(current);
+            let shown = if current.is_null() { Obj::none() } else { Obj::from_borrowed(current) };
+            call::call(imports::swap_current_task(), &[event_loop.raw(), shown.as_ptr()], None)?;
+        }
+    }
+    let _ = event_loop;
+    Ok(())
+}
+
+/// Takes back what was told; before C code that may look runs.
+#[cold]
+pub(crate) fn withdraw(event_loop: &EventLoop) {
+    if event_loop.published.get().is_null() {
+        return;
+    }
+    event_loop.published.set(ptr::null_mut());
+    #[cfg(Py_3_14)]
+    {
+        let none = Obj::none();
+        if call::call(imports::swap_current_task(), &[event_loop.raw(), none.as_ptr()], None).is_err() {
+            crate::ffi::error::clear();
+        }
+    }
+    #[cfg(not(Py_3_14))]
+    {
+        // SAFETY: A1; a dict. The loop's own tp_hash sees no current task any more.
+        if unsafe { c::PyDict_DelItem(imports::current_tasks(), event_loop.raw()) } < 0 {
+            crate::ffi::error::clear();
+        }
+    }
+}
+
+/// Up to 3.13: somebody hashes the loop, perhaps to look its current task up.
+#[cfg(not(Py_3_14))]
+pub(crate) fn publish_for_lookup(event_loop: &EventLoop) {
+    let current: Raw = event_loop.current_task().cast_mut().cast();
+    if current.is_null() || event_loop.publishing.replace(true) {
+        return;
+    }
+    // SAFETY: A1; a dict. Setting hashes the loop again: `publishing` ends that recursion.
+    let code = unsafe { c::PyDict_SetItem(imports::current_tasks(), event_loop.raw(), current) };
+    event_loop.publishing.set(false);
+    if code < 0 {
+        crate::ffi::error::clear();
+    } else {
+        event_loop.published.set(current);
+    }
+}
+
+/// A native task on a loop that is not ours: asyncio's own bookkeeping.
+pub(crate) fn enter_foreign(event_loop: Raw, task: &Task) -> PyResult<()> {
+    call::call(imports::enter_task(), &[event_loop, task.raw()], None).map(drop)
+}
+
+pub(crate) fn leave_foreign(event_loop: Raw, task: &Task) -> PyResult<()> {
+    call::call(imports::leave_task(), &[event_loop, task.raw()], None).map(drop)
+}
+
+/// Replaces the current task of a foreign loop; gives back who was.
+pub(crate) fn swap_foreign(event_loop: Raw, task: Option<Raw>) -> PyResult<Option<Obj>> {
+    #[cfg(Py_3_12)]
+    {
+        let shown = task.map_or_else(Obj::none, Obj::from_borrowed);
+        let previous = call::call(imports::swap_current_task(), &[event_loop, shown.as_ptr()], None)?;
+        Ok(Some(previous).filter(|previous| !previous.is_none()))
+    }
+    #[cfg(not(Py_3_12))]
+    {
+        // Eager start came with 3.12.
+        let _ = (event_loop, task);
+        Ok(None)
+    }
+}
+
+pub(crate) fn register_foreign(task: &Task) -> PyResult<()> {
+    call::call1(imports::register_task(), task.raw()).map(drop)
+}
+
+/// `current_task(loop=None)`.
+pub(crate) fn current_task(args: Args<'_>) -> PyResult<Obj> {
+    let [given] = args.bind("current_task", &[c"loop"], 1, 0)?;
+    let event_loop = match given.filter(|given| !object::is_none(*given)) {
+        Some(given) => Obj::from_borrowed(given),
+        None => match EventLoop::running() {
+            Some(running) => running.obj(),
+            None => call::call0(imports::get_running_loop())?,
+        },
+    };
+    if let Some(native) = EventLoop::of(event_loop.as_ptr()) {
+        // SAFETY: the current task is alive: whoever steps it holds it.
+        if let Some(task) = unsafe { native.current_task().as_ref() } {
+            return Ok(task.obj());
+        }
+    }
+    call::call1(imports::stdlib_current_task(), event_loop.as_ptr())
+}
+
+/// `all_tasks(loop=None)`: ours and, for C tasks, asyncio's own answer.
+pub(crate) fn all_tasks(args: Args<'_>) -> PyResult<Obj> {
+    let [given] = args.bind("all_tasks", &[c"loop"], 1, 0)?;
+    let event_loop = match given.filter(|given| !object::is_none(*given)) {
+        Some(given) => Obj::from_borrowed(given),
+        None => call::call0(imports::get_running_loop())?,
+    };
+    let set = call::call1(imports::stdlib_all_tasks(), event_loop.as_ptr())?;
+    if let Some(native) = EventLoop::of(event_loop.as_ptr()) {
+        let tasks: Vec<Obj> = native.tasks().iter().filter(|task| !task.future.is_done()).map(Native::obj).collect();
+        for task in tasks {
+            // SAFETY: A1; a set.
+            crate::ffi::error::status(unsafe { c::PySet_Add(set.as_ptr(), task.as_ptr()) })?;
+        }
+    }
+    Ok(set)
+}
+
+/// Every pending native task of every loop, for the sets asyncio's own `all_tasks` looks at.
+pub(crate) fn all_tasks_everywhere(args: Args<'_>) -> PyResult<Obj> {
+    let [] = args.bind("all_tasks_everywhere", &[], 0, 0)?;
+    let list = call::list()?;
+    let mut tasks = Vec::new();
+    EventLoop::for_each(|event_loop| tasks.extend(event_loop.tasks().iter().map(Native::obj)));
+    for task in tasks {
+        call::list_append(&list, task.as_ptr())?;
+    }
+    Ok(list)
+}
+
+/// `create_task(coro, *, name=None, context=None, …)` on the running loop.
+pub(crate) fn create_task(args: Args<'_>) -> PyResult<Obj> {
+    if let Some(running) = EventLoop::running()
+        && !args.positional().is_empty()
+    {
+        return crate::event_loop::schedule::create_task(running, args);
+    }
+    let running = call::call0(imports::get_running_loop())?;
+    args.forward_method(running.as_ptr(), "create_task")
+}
+
+/// `ensure_future(coro_or_future, *, loop=None)`.
+pub(crate) fn ensure_future(args: Args<'_>) -> PyResult<Obj> {
+    let [given, event_loop] = args.bind("ensure_future", &[c"coro_or_future", c"loop"], 1, 1)?;
+    let given = given.unwrap_or(ptr::null_mut());
+    let no_loop = event_loop.is_none_or(object::is_none);
+    // SAFETY: a static type of the interpreter.
+    let is_coroutine =
+        object::type_of(given) == &raw mut c::PyCoro_Type || object::type_of(given) == state().types.operation();
+    if no_loop && is_coroutine && let Some(running) = EventLoop::running() {
+        return crate::event_loop::schedule::create_task_of(running, given);
+    }
+    if no_loop && (crate::future::Future::check_exact(given) || Task::check_exact(given)) {
+        return Ok(Obj::from_borrowed(given));
+    }
+    let kwnames = call::tuple(&[call::interned("loop")?.as_ptr()])?;
+    let event_loop = event_loop.map_or_else(Obj::none, Obj::from_borrowed);
+    call::call(imports::stdlib_ensure_future(), &[given, event_loop.as_ptr()], Some(&kwnames))
+}

@@ -1,0 +1,3 @@
+//! Transports: the bytes between sockets and protocols.
+
+pub(crate) mod stream;

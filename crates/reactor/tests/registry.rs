@@ -1,0 +1,393 @@
+//! The descriptor table over real sockets: every sequence of registrations, closings behind our back and reused numbers
+//! must leave the kernel reporting exactly what an owner waits for.
+
+#![cfg(not(loom))]
+
+use std::io::Write;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use proptest::prelude::*;
+use reactor::{Events, Interest, Registry, Token};
+
+/// One test at a time: a number that one has closed must not be opened by another.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the kernel reports now, settled as the event loop would: who owns the side is named, idle sides are disarmed.
+fn turn(registry: &mut Registry<u32>) -> Vec<(RawFd, char, u32)> {
+    let mut events = Events::default();
+    registry.poller().wait(&mut events, Some(0)).unwrap();
+    let mut called = Vec::new();
+    for event in events.iter() {
+        let Some(fd) = registry.lookup(event.token) else {
+            continue;
+        };
+        if event.readiness.is_readable() {
+            match registry.reader(fd) {
+                Some(&owner) => called.push((fd, 'r', owner)),
+                None => drop(registry.disarm_idle(event.token)),
+            }
+        }
+        if event.readiness.is_writable() {
+            match registry.writer(fd) {
+                Some(&owner) => called.push((fd, 'w', owner)),
+                None => drop(registry.disarm_idle(event.token)),
+            }
+        }
+    }
+    called.sort_unstable();
+    called
+}
+
+fn pair() -> (UnixStream, UnixStream) {
+    UnixStream::pair().unwrap()
+}
+
+#[test]
+fn owners_come_back() {
+    let _alone = alone();
+    let mut registry = Registry::new().unwrap();
+    let (one, _other) = pair();
+    let fd = one.as_raw_fd();
+    assert_eq!(registry.set_reader(fd, 1).unwrap(), None);
+    assert_eq!(registry.set_reader(fd, 2).unwrap(), Some(1));
+    assert_eq!(registry.set_writer(fd, 3).unwrap(), None);
+    assert_eq!(
+        (registry.reader(fd), registry.writer(fd), registry.len()),
+        (Some(&2), Some(&3), 1)
+    );
+    let mut seen = Vec::new();
+    registry.for_each(|owner| seen.push(*owner));
+    assert_eq!(seen, [2, 3]);
+    assert_eq!(registry.clear_reader(fd), Some(2));
+    assert_eq!(registry.clear_reader(fd), None);
+    assert_eq!(registry.len(), 1);
+    assert_eq!(registry.clear_writer(fd), Some(3));
+    assert!(registry.is_empty());
+    assert_eq!(
+        (
+            registry.clear_writer(fd),
+            registry.clear_writer(9999),
+            registry.clear_reader(-1)
+        ),
+        (None, None, None)
+    );
+}
+
+#[test]
+fn a_refused_owner_comes_back_with_the_error() {
+    let _alone = alone();
+    let mut registry = Registry::new().unwrap();
+    for fd in [-1, i32::MAX, 100_000] {
+        let (error, owner) = registry.set_reader(fd, "mine").unwrap_err();
+        assert_eq!((error.raw_os_error(), owner), (Some(libc::EBADF), "mine"));
+        assert_eq!(registry.reader(fd), None);
+    }
+    let file = std::fs::File::open("/proc/self/cmdline").unwrap();
+    let (error, _) = registry.set_writer(file.as_raw_fd(), "mine").unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+    assert!(registry.is_empty());
+
+    // The same with an owner on the other side: it stays.
+    let (one, _other) = pair();
+    let fd = one.as_raw_fd();
+    registry.set_reader(fd, "reader").unwrap();
+    drop(one);
+    let (error, owner) = registry.set_writer(fd, "writer").unwrap_err();
+    assert_eq!((error.raw_os_error(), owner), (Some(libc::EBADF), "writer"));
+    assert_eq!(
+        (registry.reader(fd), registry.writer(fd), registry.len()),
+        (Some(&"reader"), None, 1)
+    );
+    assert_eq!(registry.clear_reader(fd), Some("reader"));
+}
+
+#[test]
+fn a_reused_number_is_added_again() {
+    let _alone = alone();
+    let mut registry = Registry::new().unwrap();
+    let (one, _other) = pair();
+    let fd = one.as_raw_fd();
+    registry.set_reader(fd, 1).unwrap();
+    let (replacement, mut its_peer) = pair();
+    rename(&replacement, &one);
+    // The kernel forgot the registration with the old file; MOD says ENOENT, and ADD covers both sides.
+    registry.set_writer(fd, 2).unwrap();
+    its_peer.write_all(b"x").unwrap();
+    assert_eq!(turn(&mut registry), [(fd, 'r', 1), (fd, 'w', 2)]);
+}
+
+#[test]
+fn a_number_known_to_the_kernel_only_is_modified() {
+    let _alone = alone();
+    let mut registry = Registry::new().unwrap();
+    let (one, mut other) = pair();
+    let fd = one.as_raw_fd();
+    registry
+        .poller()
+        .add(fd, Token::RESERVED.raw(), Interest::WRITABLE)
+        .unwrap();
+    registry.set_reader(fd, 1).unwrap();
+    other.write_all(b"x").unwrap();
+    assert_eq!(turn(&mut registry), [(fd, 'r', 1)]);
+}
+
+/// Makes the number of `victim` mean the file of `file`, as closing it and opening another would.
+fn rename(file: &UnixStream, victim: &UnixStream) {
+    // SAFETY: both numbers are open and ours; the victim's number stays open, for its owner to close.
+    assert!(unsafe { libc::dup2(file.as_raw_fd(), victim.as_raw_fd()) } >= 0);
+}
+
+#[test]
+fn stale_tokens_find_nothing() {
+    let _alone = alone();
+    let mut registry = Registry::new().unwrap();
+    let (one, mut other) = pair();
+    let fd = one.as_raw_fd();
+    other.write_all(b"x").unwrap();
+    registry.set_reader(fd, 1).unwrap();
+    let mut events = Events::default();
+    registry.poller().wait(&mut events, Some(0)).unwrap();
+    let token = events.get(0).unwrap().token;
+    assert_eq!(registry.lookup(token), Some(fd));
+    // An earlier event of the same batch closed the descriptor, and a new one got its number.
+    registry.clear_reader(fd);
+    registry.set_reader(fd, 2).unwrap();
+    assert_eq!(registry.lookup(token), None);
+    assert!(!registry.disarm_idle(token));
+    assert_eq!(turn(&mut registry), [(fd, 'r', 2)]);
+    assert_eq!(registry.lookup(Token::RESERVED.raw()), None);
+    assert_eq!(registry.lookup(Token::new(9999, 0).raw()), None);
+}
+
+#[test]
+fn a_lingering_reader_costs_nothing_and_is_disarmed_by_an_event() {
+    let _alone = alone();
+    let mut registry = Registry::new().unwrap();
+    let (one, mut other) = pair();
+    let fd = one.as_raw_fd();
+    registry.set_reader(fd, 1).unwrap();
+    assert_eq!(registry.linger_reader(fd), Some(1));
+    assert_eq!((registry.linger_reader(fd), registry.len()), (None, 0));
+    // Still armed: asking the kernel to add it says so.
+    let again = registry.poller().add(fd, 0, Interest::READABLE);
+    assert_eq!(again.unwrap_err().raw_os_error(), Some(libc::EEXIST));
+    assert_eq!(registry.set_reader(fd, 2).unwrap(), None);
+    other.write_all(b"x").unwrap();
+    assert_eq!(turn(&mut registry), [(fd, 'r', 2)]);
+
+    registry.linger_reader(fd);
+    assert_eq!(turn(&mut registry), []);
+    let gone = registry.poller().remove(fd);
+    assert_eq!(gone.unwrap_err().raw_os_error(), Some(libc::ENOENT), "disarmed");
+    registry.set_reader(fd, 3).unwrap();
+    assert_eq!(turn(&mut registry), [(fd, 'r', 3)]);
+
+    // With a writer beside it, only the reading side goes.
+    registry.set_writer(fd, 4).unwrap();
+    registry.linger_reader(fd);
+    assert_eq!(turn(&mut registry), [(fd, 'w', 4)]);
+    assert_eq!(turn(&mut registry), [(fd, 'w', 4)]);
+    assert_eq!(registry.clear_writer(fd), Some(4));
+    assert_eq!(
+        registry.poller().remove(fd).unwrap_err().raw_os_error(),
+        Some(libc::ENOENT)
+    );
+}
+
+#[test]
+fn a_lingering_reader_of_a_closed_socket_is_noticed_when_verified() {
+    let _alone = alone();
+    let mut registry = Registry::new().unwrap();
+    let (one, _other) = pair();
+    let fd = one.as_raw_fd();
+    registry.set_reader(fd, 1).unwrap();
+    registry.linger_reader(fd);
+    let (replacement, mut its_peer) = pair();
+    rename(&replacement, &one);
+    its_peer.write_all(b"x").unwrap();
+    assert_eq!(registry.set_reader_verified(fd, 2).unwrap(), None);
+    assert_eq!(turn(&mut registry), [(fd, 'r', 2)]);
+    assert_eq!(registry.set_reader_verified(fd, 3).unwrap(), Some(2));
+
+    registry.linger_reader(fd);
+    drop(one);
+    let (error, owner) = registry.set_reader_verified(fd, 4).unwrap_err();
+    assert_eq!((error.raw_os_error(), owner), (Some(libc::EBADF), 4));
+}
+
+#[test]
+fn forget_is_for_the_moment_before_closing() {
+    let _alone = alone();
+    let mut registry = Registry::new().unwrap();
+    let (one, mut other) = pair();
+    let fd = one.as_raw_fd();
+    registry.set_reader(fd, 1).unwrap();
+    registry.set_writer(fd, 2).unwrap();
+    assert_eq!(registry.forget(fd), (Some(1), Some(2)));
+    assert_eq!(
+        (registry.forget(fd), registry.forget(9999), registry.forget(-5)),
+        ((None, None), (None, None), (None, None))
+    );
+    assert!(registry.is_empty());
+    other.write_all(b"x").unwrap();
+    assert_eq!(turn(&mut registry), []);
+
+    registry.set_reader(fd, 3).unwrap();
+    registry.linger_reader(fd);
+    registry.forget(fd);
+    let (replacement, mut its_peer) = pair();
+    rename(&replacement, &one);
+    registry.set_reader(fd, 4).unwrap();
+    its_peer.write_all(b"x").unwrap();
+    assert_eq!(turn(&mut registry), [(fd, 'r', 4)]);
+}
+
+#[test]
+fn take_all_empties_table_and_kernel() {
+    let _alone = alone();
+    let mut registry = Registry::new().unwrap();
+    let pairs: Vec<_> = (0..10).map(|_| pair()).collect();
+    for (number, (one, _)) in pairs.iter().enumerate() {
+        registry.set_reader(one.as_raw_fd(), number as u32).unwrap();
+        registry.set_writer(one.as_raw_fd(), 100 + number as u32).unwrap();
+    }
+    registry.linger_reader(pairs[0].0.as_raw_fd());
+    let mut owners = registry.take_all();
+    owners.sort_unstable();
+    assert_eq!(owners, (1..10).chain(100..110).collect::<Vec<_>>());
+    assert!(registry.is_empty());
+    assert_eq!(turn(&mut registry), []);
+    registry.set_writer(pairs[3].0.as_raw_fd(), 7).unwrap();
+    assert_eq!(turn(&mut registry), [(pairs[3].0.as_raw_fd(), 'w', 7)]);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    SetReader,
+    SetReaderVerified,
+    SetWriter,
+    ClearReader,
+    ClearWriter,
+    Linger,
+    Forget,
+    /// Another file takes over the number, without a word to the registry, as when the user closes and opens sockets.
+    Reuse,
+    Turn,
+}
+
+fn step() -> impl Strategy<Value = (usize, Step)> {
+    let kinds = [
+        Step::SetReader,
+        Step::SetReaderVerified,
+        Step::SetWriter,
+        Step::ClearReader,
+        Step::ClearWriter,
+        Step::Linger,
+        Step::Forget,
+        Step::Reuse,
+        Step::Turn,
+    ];
+    (0..NUMBERS, prop::sample::select(kinds.to_vec()))
+}
+
+const NUMBERS: usize = 3;
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Sides {
+    reader: Option<u32>,
+    writer: Option<u32>,
+    lingers: bool,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Every socket always has a byte to read and room to write, so the kernel reports exactly the sides that are
+    /// armed.
+    #[test]
+    fn the_kernel_reports_what_owners_wait_for(steps in prop::collection::vec(step(), 1..60)) {
+        let _alone = alone();
+        let mut registry = Registry::new().unwrap();
+        let mut sockets: Vec<_> = (0..NUMBERS).map(|_| full_pair()).collect();
+        let mut model = [Sides::default(); NUMBERS];
+        let mut named = 0;
+        for (number, step) in steps {
+            let fd = sockets[number].0.as_raw_fd();
+            let sides = &mut model[number];
+            named += 1;
+            match step {
+                Step::SetReader => {
+                    prop_assert_eq!(registry.set_reader(fd, named).unwrap(), sides.reader.replace(named));
+                    sides.lingers = false;
+                }
+                Step::SetReaderVerified => {
+                    prop_assert_eq!(registry.set_reader_verified(fd, named).unwrap(), sides.reader.replace(named));
+                    sides.lingers = false;
+                }
+                Step::SetWriter => {
+                    prop_assert_eq!(registry.set_writer(fd, named).unwrap(), sides.writer.replace(named));
+                }
+                Step::ClearReader => {
+                    prop_assert_eq!(registry.clear_reader(fd), sides.reader.take());
+                    sides.lingers = false;
+                }
+                Step::ClearWriter => prop_assert_eq!(registry.clear_writer(fd), sides.writer.take()),
+                Step::Linger => {
+                    let owner = sides.reader.take();
+                    sides.lingers |= owner.is_some();
+                    prop_assert_eq!(registry.linger_reader(fd), owner);
+                }
+                Step::Forget => {
+                    prop_assert_eq!(registry.forget(fd), (sides.reader, sides.writer));
+                    *sides = Sides::default();
+                }
+                Step::Reuse => {
+                    let (replacement, peer) = full_pair();
+                    rename(&replacement, &sockets[number].0);
+                    sockets[number].1 = peer;
+                    // A careful user removes reader and writer when closing. Doing it late must do no harm.
+                    prop_assert_eq!(registry.clear_reader(fd), sides.reader.take());
+                    prop_assert_eq!(registry.clear_writer(fd), sides.writer.take());
+                    *sides = Sides::default();
+                }
+                Step::Turn => {
+                    turn(&mut registry);
+                    for sides in &mut model {
+sides.lingers = false;
+}
+                }
+            }
+            let owned = model.iter().filter(|sides| sides.reader.is_some() || sides.writer.is_some()).count();
+            prop_assert_eq!(registry.len(), owned);
+        }
+        let mut expected = Vec::new();
+        for (sides, (socket, _)) in model.iter().zip(&sockets) {
+            let fd = socket.as_raw_fd();
+            expected.extend(sides.reader.map(|owner| (fd, 'r', owner)));
+            expected.extend(sides.writer.map(|owner| (fd, 'w', owner)));
+        }
+        expected.sort_unstable();
+        prop_assert_eq!(turn(&mut registry), expected.clone());
+        // The first turn has disarmed what lingered: nothing else is reported any more.
+        let mut events = Events::default();
+        let armed = model.iter().filter(|sides| sides.reader.is_some() || sides.writer.is_some()).count();
+        prop_assert_eq!(registry.poller().wait(&mut events, Some(0)).unwrap(), armed);
+        let mut owners = registry.take_all();
+        owners.sort_unstable();
+        let mut all: Vec<_> = expected.iter().map(|entry| entry.2).collect();
+        all.sort_unstable();
+        prop_assert_eq!(owners, all);
+        prop_assert_eq!(registry.poller().wait(&mut events, Some(0)).unwrap(), 0);
+    }
+}
+
+fn full_pair() -> (UnixStream, UnixStream) {
+    let (one, mut other) = pair();
+    other.write_all(b"x").unwrap();
+    (one, other)
+}

@@ -1,0 +1,66 @@
+"""asyncio, native: `import asynchrotron as asyncio`, or install(), or `python -m asynchrotron app.py`.
+
+Every public name of the running version's asyncio is here. The event loop, Future, Task, Handle, TimerHandle and the
+functions around them are native; the rest is the stdlib's own, which runs on them. What is not defined here, asyncio's
+submodules for instance, is looked up in asyncio.
+"""
+
+import sys
+
+if sys.platform != "linux":
+    raise ImportError("asynchrotron supports Linux only for now")
+
+import asyncio
+from asyncio import *  # noqa: F403
+from typing import TYPE_CHECKING, Any
+
+from . import registry
+from ._core import __version__ as __version__
+from .install import install as install
+from .install import uninstall as uninstall
+
+if TYPE_CHECKING:
+    # For a type checker, the native classes are asyncio's: isinstance() agrees, in both directions.
+    from asyncio import TaskGroup as TaskGroup
+
+    from .loop import EventLoop as _EventLoop
+    from .policy import EventLoopPolicy as EventLoopPolicy
+
+    if sys.version_info < (3, 13):
+        EventLoop = _EventLoop
+else:
+    from asyncio import TaskGroup as TaskGroup  # 3.11 leaves it out of asyncio.__all__.
+
+    from ._core import Future as Future
+    from ._core import Handle as Handle
+    from ._core import Task as Task
+    from ._core import TimerHandle as TimerHandle
+    from ._core import all_tasks as all_tasks
+    from ._core import create_task as create_task
+    from ._core import current_task as current_task
+    from ._core import ensure_future as ensure_future
+    from ._core import sleep as sleep
+    from .loop import EventLoop as EventLoop
+    from .loop import new_event_loop as new_event_loop
+    from .runners import Runner as Runner
+    from .runners import run as run
+
+    if sys.version_info >= (3, 12):
+        from ._core import create_eager_task_factory as create_eager_task_factory
+        from ._core import eager_task_factory as eager_task_factory
+
+__all__ = list(dict.fromkeys([*asyncio.__all__, "EventLoop", "TaskGroup", "__version__", "install", "uninstall"]))
+
+registry.make_visible()
+
+
+def __getattr__(name: str) -> Any:
+    if name == "EventLoopPolicy" and sys.version_info < (3, 16):
+        # Not at import time: policies are deprecated from 3.14 on, and this package does not need one.
+        from .policy import EventLoopPolicy
+
+        return EventLoopPolicy
+    try:
+        return getattr(asyncio, name)
+    except AttributeError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None

@@ -1,0 +1,159 @@
+"""Typed picture of the native extension.
+
+For a type checker, Future, Task, Handle and TimerHandle are subclasses of asyncio's. At run time they are types of
+their own, whose isinstance() relation to asyncio's holds in both directions.
+"""
+
+import asyncio
+import sys
+from asyncio import AbstractEventLoop, BaseProtocol
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from contextvars import Context
+from socket import socket
+from traceback import StackSummary
+from typing import Any, TypeAlias, TypeVar, TypeVarTuple, Unpack, final, overload
+
+_T = TypeVar("_T")
+_T_co = TypeVar("_T_co", covariant=True)
+_Ts = TypeVarTuple("_Ts")
+_FutureT = TypeVar("_FutureT", bound=asyncio.Future[Any])
+_TaskT = TypeVar("_TaskT", bound=asyncio.Task[Any])
+_CoroutineLike: TypeAlias = Coroutine[Any, Any, _T]
+
+__version__: str
+
+class Handle(asyncio.Handle):
+    _callback: Callable[..., object] | None
+    _args: Sequence[Any]
+    _context: Context
+    _loop: AbstractEventLoop
+    _source_traceback: StackSummary | None
+    _cancelled: bool
+    def get_context(self) -> Context: ...
+
+class TimerHandle(Handle, asyncio.TimerHandle):
+    _when: float
+    _scheduled: bool
+
+class Future(asyncio.Future[_T]): ...
+class Task(Future[_T_co], asyncio.Task[_T_co]): ...  # type: ignore[type-var]  # as asyncio's own stub
+
+class EventLoop:
+    """The native base of asynchrotron.EventLoop; of no use alone."""
+
+    slow_callback_duration: float
+    _closed: bool
+    _stopping: bool
+    _debug: bool
+    _thread_id: int | None
+    _task_factory: Callable[..., asyncio.Future[Any]] | None
+    _clock_resolution: float
+    _timer_cancelled_count: int
+    # Views of the native queues and of the poller, and what BaseEventLoop.__init__ assigns.
+    _ready: Any
+    _scheduled: Any
+    _selector: Any
+
+    # asyncio's own interface
+    def time(self) -> float: ...
+    def call_soon(
+        self, callback: Callable[[Unpack[_Ts]], object], *args: *_Ts, context: Context | None = None
+    ) -> Handle: ...
+    def call_soon_threadsafe(
+        self, callback: Callable[[Unpack[_Ts]], object], *args: *_Ts, context: Context | None = None
+    ) -> Handle: ...
+    def call_later(
+        self, delay: float, callback: Callable[[Unpack[_Ts]], object], *args: *_Ts, context: Context | None = None
+    ) -> TimerHandle: ...
+    def call_at(
+        self, when: float, callback: Callable[[Unpack[_Ts]], object], *args: *_Ts, context: Context | None = None
+    ) -> TimerHandle: ...
+    def create_future(self) -> Future[Any]: ...
+    if sys.version_info >= (3, 13):
+        def create_task(
+            self,
+            coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T],
+            *,
+            name: object = None,
+            context: Context | None = None,
+            eager_start: bool | None = None,
+        ) -> asyncio.Task[_T]: ...
+    else:
+        def create_task(
+            self,
+            coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T],
+            *,
+            name: object = None,
+            context: Context | None = None,
+        ) -> asyncio.Task[_T]: ...
+    def get_debug(self) -> bool: ...
+    def is_running(self) -> bool: ...
+    def is_closed(self) -> bool: ...
+    def stop(self) -> None: ...
+
+    # What the Python side and the stdlib's own classes call
+    def _run_once(self) -> None: ...
+    def _run_turns(self) -> None:
+        """Run turns until _stopping is set."""
+    def _add_reader(
+        self, fd: int, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> Handle: ...
+    def _remove_reader(self, fd: int) -> bool: ...
+    def _add_writer(
+        self, fd: int, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> Handle: ...
+    def _remove_writer(self, fd: int) -> bool: ...
+    def _timer_handle_cancelled(self, handle: Any) -> None: ...
+    def _write_to_self(self) -> None: ...
+    def _transport_at(self, fd: int) -> StreamTransport | None:
+        """Return the native transport that owns a descriptor."""
+    def _close_core(self) -> None:
+        """Drop everything pending and close the poller; in a forked child, without touching the parent's interests."""
+
+@final
+class StreamTransport(asyncio.Transport):
+    """TCP, Unix and other stream sockets; connection_made, then reading, then the waiter, each by call_soon."""
+
+    @property
+    def _sock(self) -> Any: ...
+    _sock_fd: int
+    def __init__(
+        self,
+        loop: EventLoop,
+        sock: socket,
+        protocol: BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+        context: Context | None = None,
+    ) -> None: ...
+    def _force_close(self, exc: BaseException | None) -> None: ...
+    def _make_empty_waiter(self) -> asyncio.Future[None]: ...
+    def _reset_empty_waiter(self) -> None: ...
+
+@overload
+async def sleep(delay: float) -> None: ...
+@overload
+async def sleep(delay: float, result: _T) -> _T: ...
+def current_task(loop: AbstractEventLoop | None = None) -> asyncio.Task[Any] | None: ...
+def all_tasks(loop: AbstractEventLoop | None = None) -> set[asyncio.Task[Any]]: ...
+def all_tasks_everywhere() -> list[Task[Any]]:
+    """Return the native tasks that are not done, of all loops and threads."""
+
+def create_task(
+    coro: _CoroutineLike[_T], *, name: str | None = None, context: Context | None = None
+) -> asyncio.Task[_T]: ...
+@overload
+def ensure_future(coro_or_future: _FutureT, *, loop: AbstractEventLoop | None = None) -> _FutureT: ...  # type: ignore[overload-overlap]
+@overload
+def ensure_future(coro_or_future: Awaitable[_T], *, loop: AbstractEventLoop | None = None) -> asyncio.Task[_T]: ...
+
+if sys.version_info >= (3, 12):
+    def eager_task_factory(
+        loop: AbstractEventLoop | None,
+        coro: _CoroutineLike[_T],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+    ) -> asyncio.Task[_T]: ...
+    def create_eager_task_factory(custom_task_constructor: Callable[..., _TaskT]) -> Callable[..., _TaskT]: ...

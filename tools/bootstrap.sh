@@ -1,0 +1,58 @@
+#!/bin/sh
+# Looks for what a build needs and lets apt-get install what is missing, so that `make` works on a fresh Debian machine.
+#
+#   tools/bootstrap.sh build PYTHON...    a linker, Rust, and that Python's venv module
+#   tools/bootstrap.sh tests PYTHON...    the interpreter's own test suite as well
+#   tools/bootstrap.sh servers            PostgreSQL and Redis, for the ecosystem tests
+set -eu
+
+what=${1:-build}
+[ $# -eq 0 ] || shift
+rust_needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$(dirname "$0")/../Cargo.toml")
+
+fail() { echo "bootstrap: $1" >&2; exit 1; }
+
+install() {
+    command -v apt-get >/dev/null || fail "missing: $*; install them (these are Debian's names)"
+    echo "bootstrap: installing $*"
+    sudo=
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null || fail "installing $* needs root: run apt-get install $* as root, then make again"
+        sudo="sudo"
+    fi
+    options="-q -y -o DPkg::Lock::Timeout=300"
+    # shellcheck disable=SC2086  # both are words
+    $sudo apt-get $options update && $sudo env DEBIAN_FRONTEND=noninteractive apt-get $options --no-install-recommends install "$@"
+}
+
+check_rust() {
+    command -v cargo >/dev/null || fail "no cargo in PATH: Rust $rust_needed or newer is needed, see https://rustup.rs"
+    found=$(rustc --version | cut -d' ' -f2)
+    [ "$(printf '%s\n' "$rust_needed" "$found" | sort -V | head -n 1)" = "$rust_needed" ] ||
+        fail "rustc is $found, $rust_needed or newer is needed: rustup update"
+}
+
+# Debian ships a Python's parts as packages named after its version; another Python has them or cannot be helped from here.
+python_part() {     # MODULES PACKAGE-PREFIX PACKAGE-SUFFIX PYTHON...
+    modules=$1 prefix=$2 suffix=$3
+    shift 3
+    if "$@" -c "import $modules" 2>/dev/null </dev/null; then return; fi
+    case $* in
+    /usr/bin/python3*) install "$prefix$("$@" -c 'import sys; print("%d.%d" % sys.version_info[:2])' </dev/null)$suffix" ;;
+    *) fail "$* lacks the module(s) $modules" ;;
+    esac
+}
+
+case $what in
+build | tests)
+    check_rust
+    command -v cc >/dev/null || install gcc libc6-dev
+    python_part "venv, ensurepip" python -venv "$@"
+    if [ "$what" = tests ]; then python_part test.test_asyncio libpython -testsuite "$@"; fi
+    ;;
+servers)
+    if ! ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; then install postgresql; fi
+    command -v redis-server >/dev/null || install redis-server
+    ;;
+*) sed -n '2,6p' "$0" | cut -c3-; exit 2 ;;
+esac
