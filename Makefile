@@ -1,5 +1,5 @@
-# Every command of this project. `make demo` and `make test` need a Debian machine with Rust and Python 3.11 or newer, nothing else.
-# PYTHON chooses another interpreter: make test PYTHON=3.13, make demo PYTHON=/opt/python/bin/python3. See tools/pythons.sh.
+# Every command of this project. `make demo` and `make test` need a Debian machine with Rust and Python 3.11 or newer.
+# PYTHON chooses another interpreter (make test PYTHON=3.13), see tools/pythons.sh; ARGS goes on to the command.
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules
@@ -19,12 +19,12 @@ ENV = .venv/$(MINOR)-$(1)
 IN = $(RUN) $(call ENV,$(1))/bin/python
 
 WHEEL := target/wheels/$(MINOR)/.built
-SOURCES := $(wildcard Cargo.toml Cargo.lock pyproject.toml) $(shell find crates python -type f -not -path '*/__pycache__/*')
+SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates python -type f -not -path '*/__pycache__/*')
 TESTS := $(wildcard tests/unit tests/parity tests/regressions tests/badinput tests/faults tests/threads tests/leaks)
 LOCKS := $(basename $(wildcard requirements/*.in))
 
-.PHONY: help demo test build lint fmt stubs rust-test loom conformance ecosystem bench bench-servers icount wheels pythons lock ci \
-	version clean
+.PHONY: help demo test build lint fmt stubs rust-test loom conformance ecosystem bench bench-servers icount wheels \
+	pythons lock ci version clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -65,7 +65,6 @@ conformance: $(call ENV,test)/.ready  ## the interpreter's own asyncio tests, on
 	$(call IN,test) tests/conformance/run.py $(ARGS)
 
 ecosystem: $(call ENV,ecosystem)/.ready  ## the libraries people use, on us
-	tools/bootstrap.sh servers
 	ASYNCHROTRON_REQUIRED=1 $(call IN,ecosystem) -m pytest tests/ecosystem $(ARGS)
 
 bench: $(call ENV,bench)/.ready  ## the table: asyncio, uvloop and us, interleaved
@@ -84,8 +83,8 @@ pythons:  ## make test on every Python found
 	for version in $$(tools/pythons.sh all | cut -d' ' -f1); do $(MAKE) test PYTHON=$$version || exit; done
 
 lock: $(call ENV,lint)/.tools  ## new lock files from requirements/*.in
-	for name in $(LOCKS); do $(call IN,lint) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header \
-		$$name.in --output-file $$name.txt || exit; done
+	for name in $(LOCKS); do $(call IN,lint) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+		--no-header $$name.in --output-file $$name.txt || exit; done
 
 ci:  ## everything, as CI runs it
 	.ci/run
@@ -114,5 +113,6 @@ $(WHEEL): $(SOURCES) .venv/build/.tools
 	@touch $@
 
 .venv/$(MINOR)-%/.ready: .venv/$(MINOR)-%/.tools $(WHEEL)
-	$(RUN) $(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall target/wheels/$(MINOR)/*.whl
+	$(RUN) $(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall \
+		target/wheels/$(MINOR)/*.whl
 	@touch $@

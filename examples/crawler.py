@@ -12,10 +12,12 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiofiles
 import aiohttp
 from tqdm import tqdm
+from yarl import URL
 
 CHUNK_SIZE = 64 * 1024
 FILE_TIMEOUT_SECONDS = 30
@@ -96,7 +98,8 @@ class Crawler:
 
     async def download(self, entry: Entry) -> None:
         entry.destination.parent.mkdir(parents=True, exist_ok=True)
-        async with self.session.get(f"files/{entry.path}") as response:
+        # Quoted here, once: a file's name may contain what means something in an address.
+        async with self.session.get(URL(f"files/{quote(entry.path)}", encoded=True)) as response:
             response.raise_for_status()
             async with aiofiles.open(entry.destination, "wb") as file:
                 async for chunk in response.content.iter_chunked(CHUNK_SIZE):

@@ -50,7 +50,7 @@ class Run:
 
 
 def check_importable() -> None:
-    attempt = subprocess.run([sys.executable, "-c", "import asynchrotron"], capture_output=True, text=True)
+    attempt = subprocess.run([sys.executable, "-c", "import asynchrotron"], capture_output=True, text=True, check=False)
     if attempt.returncode:
         reason = (attempt.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise DemoError(
@@ -88,9 +88,10 @@ def file_server(processors: set[int]) -> Iterator[str]:
 
 def run_crawler(command: list[str], url: str, directory: Path, processors: set[int]) -> Run:
     """One crawl in its own process; its processor time comes from the kernel's account of that process."""
-    # The progress bar is for people: on a terminal it is shown, otherwise stderr is part of what is compared.
-    stderr = None if sys.stderr.isatty() else tempfile.TemporaryFile("w+")
-    with tempfile.TemporaryFile("w+") as stdout, stderr or contextlib.nullcontext():
+    with contextlib.ExitStack() as files:
+        stdout = files.enter_context(tempfile.TemporaryFile("w+"))
+        # The progress bar is for people: on a terminal it is shown, otherwise stderr is part of what is compared.
+        stderr = None if sys.stderr.isatty() else files.enter_context(tempfile.TemporaryFile("w+"))
         started = time.perf_counter()
         process = subprocess.Popen([*command, url, str(directory)], stdout=stdout, stderr=stderr)
         os.sched_setaffinity(process.pid, processors)

@@ -3,7 +3,6 @@
 #
 #   tools/bootstrap.sh build PYTHON...    a linker, Rust, and that Python's venv module
 #   tools/bootstrap.sh tests PYTHON...    the interpreter's own test suite as well
-#   tools/bootstrap.sh servers            PostgreSQL and Redis, for the ecosystem tests
 set -eu
 
 what=${1:-build}
@@ -20,9 +19,10 @@ install() {
         command -v sudo >/dev/null || fail "installing $* needs root: run apt-get install $* as root, then make again"
         sudo="sudo"
     fi
-    options="-q -y -o DPkg::Lock::Timeout=300"
-    # shellcheck disable=SC2086  # both are words
-    $sudo apt-get $options update && $sudo env DEBIAN_FRONTEND=noninteractive apt-get $options --no-install-recommends install "$@"
+    apt="$sudo env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300"
+    # An update that fails for one source of several may still leave what is needed.
+    $apt update || true
+    $apt --no-install-recommends install "$@"
 }
 
 check_rust() {
@@ -32,13 +32,17 @@ check_rust() {
         fail "rustc is $found, $rust_needed or newer is needed: rustup update"
 }
 
-# Debian ships a Python's parts as packages named after its version; another Python has them or cannot be helped from here.
+# Debian ships a Python's parts as packages named after its version; another Python has them or cannot be helped from
+# here.
 python_part() {     # MODULES PACKAGE-PREFIX PACKAGE-SUFFIX PYTHON...
     modules=$1 prefix=$2 suffix=$3
     shift 3
     if "$@" -c "import $modules" 2>/dev/null </dev/null; then return; fi
     case $* in
-    /usr/bin/python3*) install "$prefix$("$@" -c 'import sys; print("%d.%d" % sys.version_info[:2])' </dev/null)$suffix" ;;
+    /usr/bin/python3*)
+        minor=$("$@" -c 'import sys; print("%d.%d" % sys.version_info[:2])' </dev/null)
+        install "$prefix$minor$suffix"
+        ;;
     *) fail "$* lacks the module(s) $modules" ;;
     esac
 }
@@ -50,9 +54,5 @@ build | tests)
     python_part "venv, ensurepip" python -venv "$@"
     if [ "$what" = tests ]; then python_part test.test_asyncio libpython -testsuite "$@"; fi
     ;;
-servers)
-    if ! ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; then install postgresql; fi
-    command -v redis-server >/dev/null || install redis-server
-    ;;
-*) sed -n '2,6p' "$0" | cut -c3-; exit 2 ;;
+*) sed -n '2,5p' "$0" | cut -c3-; exit 2 ;;
 esac

@@ -25,7 +25,7 @@ probe() {   # CANDIDATE MINOR...: its line if it is one of those
 }
 
 of_minor() {
-    for candidate in "/usr/bin/python$1" "python$1" "$HOME"/.pyenv/versions/"$1".*/bin/python3 /usr/bin/python3 python3; do
+    for candidate in "/usr/bin/python$1" /usr/bin/python3 "python$1" python3 "$HOME"/.pyenv/versions/"$1".*/bin/python3; do
         line=$(probe "$candidate" "$1")
         if [ -n "$line" ]; then echo "$line"; return; fi
     done

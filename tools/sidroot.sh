@@ -2,12 +2,12 @@
 # CPython 3.14 and 3.15 of Debian unstable, with venv, headers, test suites and gcc, in a folder of their own.
 #
 #   tools/sidroot.sh build           make the folder, once (about a minute, 0.8 GB)
-#   tools/sidroot.sh run -- CMD...   run CMD inside it, standing where you stand; the project, /tmp, /proc and /dev are shared
+#   tools/sidroot.sh run -- CMD...   run CMD inside it, in the same working folder; shares the project, /tmp, /proc, /dev
 #   tools/sidroot.sh path            print where it is: $ASYNCHROTRON_SIDROOT, else a folder in the user's cache
 #
-# apt resolves and downloads the packages against an empty package database and the mirror this machine already uses; they are only
-# unpacked, no install script runs. Nothing of the machine is touched, its libc least of all. Mounts live in a namespace of each
-# call's own, so nothing stays mounted and the folder can be deleted at any time.
+# apt resolves and downloads the packages against an empty package database and the mirror this machine already uses;
+# they are only unpacked, no install script runs. Nothing of the machine is touched, its libc least of all. Mounts live
+# in a namespace of each call's own, so nothing stays mounted and the folder can be deleted at any time.
 set -eu
 
 ROOT=${ASYNCHROTRON_SIDROOT:-${XDG_CACHE_HOME:-$HOME/.cache}/asynchrotron/sid}
@@ -40,8 +40,8 @@ build() {
     : > "$work/status"
     echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror sid main" > "$work/sources.list"
     set -- -q -o Dir::State="$work/state" -o Dir::State::status="$work/status" -o Dir::Cache="$work/cache" \
-        -o Dir::Etc::SourceList="$work/sources.list" -o Dir::Etc::SourceParts=/dev/null -o Dir::Etc::Preferences=/dev/null \
-        -o Dir::Etc::PreferencesParts=/dev/null -o APT::Sandbox::User="$(id -un)" -o APT::Install-Recommends=false \
+        -o Dir::Etc::SourceList="$work/sources.list" -o Dir::Etc::SourceParts=/dev/null \
+        -o Dir::Etc::Preferences=/dev/null -o Dir::Etc::PreferencesParts=/dev/null -o APT::Sandbox::User="$(id -un)" -o APT::Install-Recommends=false \
         -o Acquire::Languages=none -o Acquire::Check-Valid-Until=false -o Acquire::Retries=3
     apt-get "$@" update
     # shellcheck disable=SC2086  # the list is words

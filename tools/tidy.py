@@ -41,7 +41,7 @@ def rule_python_stays_in_its_room(source: Source) -> Iterator[Finding]:
         return
     for number, line in enumerate(source.lines, 1):
         if not line.lstrip().startswith("//") and PYTHON_NAMES.search(line):
-            yield Finding(number, "only crates/python knows Python; let the caller decide what a token or a value means")
+            yield Finding(number, "only crates/python knows Python; the caller decides what a token means")
 
 
 def rule_notes_name_an_issue(source: Source) -> Iterator[Finding]:

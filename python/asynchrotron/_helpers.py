@@ -100,3 +100,8 @@ def extract_stack() -> traceback.StackSummary:
         # The loop itself called, outside of any Python code.
         return traceback.StackSummary.from_list([])
     return format_helpers.extract_stack(frame)
+
+
+def create_task_with_factory(loop: Any, coro: Any, **kwargs: Any) -> Any:
+    """What the version's own loop.create_task() does when a task factory is set."""
+    return _base_events.BaseEventLoop.create_task(loop, coro, **kwargs)

@@ -10,7 +10,6 @@ Invariant: no Python selector and no self-pipe exist. Python code reaches the po
 
 import asyncio
 import concurrent.futures
-import contextlib
 import contextvars
 import errno
 import functools
@@ -53,7 +52,7 @@ if TYPE_CHECKING:
         def _run_forever_cleanup(self) -> None: ...
         def _accept_connection2(self, *args: Any, **kwargs: Any) -> Any: ...
         def _getaddrinfo_debug(self, *args: Any) -> Any: ...
-        async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int: ...
+        def _ensure_fd_no_transport(self, fd: Any) -> None: ...
 
 else:
     _StdlibLoop = asyncio.SelectorEventLoop
@@ -73,8 +72,8 @@ _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.
 _RESOLVER_THREADS_MAX = 16
 
 _AFTER_FORK = (
-    "this event loop belongs to the parent process: it cannot be used in a forked child; "
-    "make a new one there (asyncio.run() or new_event_loop())"
+    "This event loop was created before os.fork() and belongs to the parent process; "
+    "create a new event loop in the child"
 )
 
 if sys.version_info >= (3, 14):
@@ -93,7 +92,7 @@ class EventLoop(_core.EventLoop, _StdlibLoop):
     def __init__(self) -> None:
         # Not BaseSelectorEventLoop.__init__: it would make a selector and a self-pipe.
         base_events.BaseEventLoop.__init__(self)
-        # The stdlib's Python transports (datagrams) enter themselves here; native ones are known to the reactor.
+        # By descriptor: what add_reader() and the like must keep off. Datagram transports enter themselves.
         self._transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self._signal_handlers = {}
         if sys.version_info >= (3, 13):
@@ -106,8 +105,6 @@ class EventLoop(_core.EventLoop, _StdlibLoop):
         self._ssock = self._csock = None
         self._wakes_on_signals = False
         self._resolver: concurrent.futures.ThreadPoolExecutor | None = None
-        # Descriptors of native transports that sendfile() writes to at the moment.
-        self._lent_fds: set[int] = set()
 
     # Running and closing
 
@@ -205,21 +202,25 @@ class EventLoop(_core.EventLoop, _StdlibLoop):
             self._make_self_pipe()
             assert self._csock is not None
         own = self._csock.fileno()
-        with contextlib.suppress(ValueError, OSError):  # Not the main interpreter, or the previous descriptor is gone.
+        try:
             # No warning when the buffer is full (a profiler's timer, a long callback): the wake-up is pending then.
             previous = signal.set_wakeup_fd(own, warn_on_full_buffer=False)
             if previous not in (-1, own):
                 signal.set_wakeup_fd(previous, warn_on_full_buffer=False)
+        except (ValueError, OSError):
+            pass  # Not the main interpreter, or the previous descriptor is gone.
 
     def _disarm_wakeup(self) -> None:
         if not self._wakes_on_signals:
             return
         if self._csock is not None and not self._signal_handlers:
-            with contextlib.suppress(ValueError, OSError):
+            try:
                 current = signal.set_wakeup_fd(-1)
                 if current not in (-1, self._csock.fileno()):
                     # Somebody else's, from before the run or set during it.
                     signal.set_wakeup_fd(current, warn_on_full_buffer=False)
+            except (ValueError, OSError):
+                pass
         # Last, so that close() tries again if a signal's handler raised in between.
         self._wakes_on_signals = False
 
@@ -259,36 +260,6 @@ class EventLoop(_core.EventLoop, _StdlibLoop):
         if not handle._cancelled:
             self.call_soon(_run_handle, handle)
 
-    # Descriptors
-
-    def _ensure_fd_no_transport(self, fd: Any) -> None:
-        fileno = _fileno(fd)
-        if fileno in self._lent_fds:
-            return
-        for transport in (self._transport_at(fileno), self._transports.get(fileno)):
-            if transport is not None and not transport.is_closing():
-                raise RuntimeError(f"File descriptor {fd!r} is used by transport {transport!r}")
-
-    def add_reader(self, fd: Any, callback: "Callable[[Unpack[_Ts]], object]", *args: "Unpack[_Ts]") -> None:
-        """Add a reader callback."""
-        self._ensure_fd_no_transport(fd)
-        self._add_reader(_fileno(fd), callback, *args)
-
-    def remove_reader(self, fd: Any) -> bool:
-        """Remove a reader callback."""
-        self._ensure_fd_no_transport(fd)
-        return self._remove_reader(_fileno(fd))
-
-    def add_writer(self, fd: Any, callback: "Callable[[Unpack[_Ts]], object]", *args: "Unpack[_Ts]") -> None:
-        """Add a writer callback."""
-        self._ensure_fd_no_transport(fd)
-        self._add_writer(_fileno(fd), callback, *args)
-
-    def remove_writer(self, fd: Any) -> bool:
-        """Remove a writer callback."""
-        self._ensure_fd_no_transport(fd)
-        return self._remove_writer(_fileno(fd))
-
     # Transports
 
     def _make_socket_transport(
@@ -302,7 +273,9 @@ class EventLoop(_core.EventLoop, _StdlibLoop):
         context: contextvars.Context | None = None,
     ) -> _core.StreamTransport:
         self._ensure_fd_no_transport(sock)
-        return _core.StreamTransport(self, sock, protocol, waiter, extra, server, context)
+        transport = _core.StreamTransport(self, sock, protocol, waiter, extra, server, context)
+        self._transports[transport._sock_fd] = transport
+        return transport
 
     def _make_ssl_transport(
         self,
@@ -330,24 +303,9 @@ class EventLoop(_core.EventLoop, _StdlibLoop):
             ssl_handshake_timeout=ssl_handshake_timeout,  # type: ignore[arg-type]
             ssl_shutdown_timeout=ssl_shutdown_timeout,
         )
-        _core.StreamTransport(self, rawsock, ssl_protocol, None, extra, server, context)
+        transport = _core.StreamTransport(self, rawsock, ssl_protocol, None, extra, server, context)
+        self._transports[transport._sock_fd] = transport
         return ssl_protocol._app_transport
-
-    async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
-        if not isinstance(transp, _core.StreamTransport):
-            return await super()._sendfile_native(transp, file, offset, count)
-        fd = transp._sock_fd
-        resume_reading = transp.is_reading()
-        transp.pause_reading()
-        await transp._make_empty_waiter()
-        self._lent_fds.add(fd)
-        try:
-            return await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
-        finally:
-            self._lent_fds.discard(fd)
-            transp._reset_empty_waiter()
-            if resume_reading:
-                transp.resume_reading()
 
     # Accepting
 
@@ -512,15 +470,6 @@ class EventLoop(_core.EventLoop, _StdlibLoop):
 def _run_handle(handle: Any) -> None:
     if not handle._cancelled:
         handle._run()
-
-
-def _fileno(fd: Any) -> int:
-    if isinstance(fd, int):
-        return fd
-    try:
-        return int(fd.fileno())
-    except (AttributeError, TypeError, ValueError):
-        raise ValueError(f"Invalid file object: {fd!r}") from None
 
 
 def _is_numeric_host(host: object) -> bool:

@@ -1,13 +1,15 @@
-"""Runs the interpreter's own test.test_asyncio on Asynchrotron and compares, test by test, with stock asyncio on the same interpreter.
+"""Runs the interpreter's own test.test_asyncio on Asynchrotron and compares each test with stock asyncio's result.
 
     python tests/conformance/run.py                     # modes loop and install, every module
     python tests/conformance/run.py --mode loop test_tasks test_events
     python tests/conformance/run.py --mode install --match '*test_cancel*' test_tasks
 
-A failure is a test that stock asyncio passes and we do not, unless expected.toml names it as white-box. Each module runs in a process
-of its own, two at a time. A test that exceeds its limit, or kills its process, fails alone: the rest of its module goes on in a new
-process. What failed is tried again by itself, because several of CPython's tests depend on the machine being quick; what then passes
-counts as passed and is listed. Results: target/conformance/<version>-<mode>.json, what the tests printed beside it in <version>-<mode>/.
+A failure is a test that stock asyncio passes on this interpreter and we do not, unless expected.toml names it as
+white-box. Each module runs in a process of its own, two at a time. A test that exceeds its limit, or kills its process,
+fails alone: the rest of its module goes on in a new process. What failed is tried again by itself, because several of
+CPython's tests depend on the machine being quick; what then passes counts as passed and is listed.
+
+Results: target/conformance/<version>-<mode>.json; what the tests printed is beside it in <version>-<mode>/.
 """
 
 import argparse
@@ -118,7 +120,13 @@ class Job:
         log = self.logs / f"{module}.log"
         with open(log, "ab") as out:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=cwd, pass_fds=[write], start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                cwd=cwd,
+                pass_fds=[write],
+                start_new_session=True,
             )
         os.close(write)
         return Worker(process, read, log)
@@ -156,8 +164,8 @@ class Job:
                         plan = ids
                     case {"event": "start", "id": current}:
                         pass
-                    case {"event": "stop", "id": test, **outcome}:
-                        results[test] = outcome
+                    case {"event": "stop", "id": test, "result": result}:
+                        results[test] = result
                         current = None
                     case {"event": "fixture", "id": fixture, "outcome": "skip", "detail": detail}:
                         skipped_fixtures.append(f"{fixture}: {detail}")
@@ -310,7 +318,7 @@ def compare(mode: str, modules: list[str], args: argparse.Namespace) -> tuple[in
         counts = Counter("excluded" if t in names else "failed" if t in failed else "passed" for t in tests)
         seconds = sum(r.get("seconds", 0.0) for t, r in results.items() if module_of(t) == module)
         report["modules"][module] = dict(counts) | {"seconds": round(seconds, 1)}
-        line = ", ".join(f"{counts[kind]} {kind}" for kind in ("passed", "failed", "excluded") if counts[kind] or kind == "passed")
+        line = ", ".join(f"{counts[kind]} {kind}" for kind in ("passed", "failed", "excluded") if counts[kind])
         print(f"{label:15} {module:28} {line:38} {seconds:6.1f} s")
     by_cause: dict[str, list[str]] = {}
     for test in failed:
@@ -354,7 +362,7 @@ def tests_folder() -> Path:
     except ModuleNotFoundError:
         spec = None
     if spec is None or spec.origin is None:
-        raise SystemExit(f"{sys.executable} comes without its test suite; on Debian: apt-get install libpython{MINOR}-testsuite")
+        raise SystemExit(f"{sys.executable} has no test suite; on Debian: apt-get install libpython{MINOR}-testsuite")
     return Path(spec.origin).parent
 
 

@@ -5,8 +5,8 @@ loop     the event loop classes and the default loop factory, and nothing else
 objects  asynchrotron.install() with the loop left stock: our Future and Task driven by CPython's loops
 install  both, so that our Future and Task run on our loop
 
-`objects` and `install` also put our types under the private names by which CPython's tests reach for "the C implementation"
-(`futures._CFuture`, `tasks._CTask`, `tasks._c_current_task`, ...): its C-variant test classes then test ours.
+`objects` and `install` also put our types under the private names by which CPython's tests reach for "the C
+implementation" (`futures._CFuture`, `tasks._CTask`, `tasks._c_current_task`...): its C-variant classes test ours.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _POLICY_NAMES = ("_UnixDefaultEventLoopPolicy", "_DefaultEventLoopPolicy", "Defa
 
 
 def apply(mode: str, loop: str = OUR_LOOP) -> None:
-    """Make this process's asyncio what `mode` says; `loop` is "module:class" and only differs when trying the harness."""
+    """Make this process's asyncio what `mode` says; `loop` ("module:class") only differs when trying the harness."""
     if mode in ("objects", "install"):
         asynchrotron = importlib.import_module("asynchrotron")
         stock_loops = _loop_names()
@@ -36,7 +36,7 @@ def apply(mode: str, loop: str = OUR_LOOP) -> None:
     if mode in ("loop", "install"):
         module, _, name = loop.partition(":")
         loop_class = _accepting_selector(getattr(importlib.import_module(module), name))
-        _rebind_loops({key: loop_class for key in _loop_names()})
+        _rebind_loops(dict.fromkeys(_loop_names(), loop_class))
         _check(loop_class)
 
 
@@ -60,10 +60,10 @@ def _rebind_loops(places: dict[tuple[ModuleType | type, str], Any]) -> None:
 
 
 def _accepting_selector(loop_class: Any) -> type:
-    """test_events makes SelectorEventLoop(PollSelector()); no loop but CPython's has a use for the selector, so it is dropped.
+    """test_events makes SelectorEventLoop(PollSelector()); only CPython's loop has a use for the selector, so drop it.
 
-    Another project's loop, when trying the harness, gets a subclass for that and for `_default_executor`, which CPython's test
-    helpers always look at.
+    Another project's loop, when trying the harness, gets a subclass for that and for `_default_executor`, which
+    CPython's test helpers always look at.
     """
     if not issubclass(loop_class, asyncio.unix_events.SelectorEventLoop):
         loop_class = type(loop_class.__name__, (loop_class,), {"_default_executor": None})
@@ -79,8 +79,8 @@ def _accepting_selector(loop_class: Any) -> type:
 def _swap_native_names(core: ModuleType) -> None:
     futures: Any = asyncio.futures
     tasks: Any = asyncio.tasks
-    asyncio.Future = futures.Future = futures._CFuture = core.Future  # type: ignore[attr-defined,misc]
-    asyncio.Task = tasks.Task = tasks._CTask = core.Task  # type: ignore[attr-defined,misc]
+    asyncio.Future = futures.Future = futures._CFuture = core.Future  # type: ignore[misc]
+    asyncio.Task = tasks.Task = tasks._CTask = core.Task  # type: ignore[misc]
     for module in (futures, tasks):
         for name in [name for name in vars(module) if name.startswith("_c_")]:
             ours = getattr(core, name.removeprefix("_c_"), None)

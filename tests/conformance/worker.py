@@ -1,7 +1,7 @@
 """One worker process of run.py: swaps asyncio, loads one test module, runs its tests, writes one JSON line per event.
 
-Lines go to the file descriptor given, so nothing a test prints can be mistaken for them. The parent holds the clock: a test that
-hangs is ended with SIGABRT, for which faulthandler writes every thread's stack to this process's log.
+Lines go to the file descriptor given, so nothing a test prints can be mistaken for them. The parent holds the clock: it
+ends a test that hangs with SIGABRT, for which faulthandler writes every thread's stack to this process's log.
 """
 
 import argparse
@@ -39,8 +39,12 @@ class Reporter(unittest.TestResult):
 
     def stopTest(self, test: unittest.TestCase) -> None:
         super().stopTest(test)
-        outcome = self._outcome or {"outcome": "pass"}
-        self.send("stop", id=test.id(), seconds=round(time.monotonic() - self._started, 3), **outcome)
+        result: dict[str, Any] = {
+            "outcome": "pass",
+            **self._outcome,
+            "seconds": round(time.monotonic() - self._started, 3),
+        }
+        self.send("stop", id=test.id(), result=result)
 
     def _problem(self, test: Any, outcome: str, detail: str) -> None:
         if isinstance(test, unittest.TestCase):
@@ -87,7 +91,7 @@ def main() -> None:
     args = parser.parse_args()
     faulthandler.enable(all_threads=True)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.set_inheritable(args.report_fd, False)  # a leftover child must not keep the parent waiting for the end of the pipe
+    os.set_inheritable(args.report_fd, False)  # a child left behind must not keep the pipe open
     reporter = Reporter(args.report_fd)
 
     swap.apply(args.mode, args.loop)

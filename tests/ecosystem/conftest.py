@@ -14,8 +14,15 @@ import services
 RunProgram = Callable[..., harness.Ended]
 
 
+@pytest.fixture(autouse=True)
+def hard_limit() -> None:
+    """Not the one of the other test folders: here each program has a limit and a process of its own, and installing
+    a server may take minutes."""
+
+
 @pytest.fixture(params=harness.MODES)
 def mode(request: pytest.FixtureRequest) -> str:
+    """A test for which only some modes make sense parametrizes this fixture itself, with indirect=True."""
     mode: str = request.param
     if mode != "stock" and (reason := harness.why_not_importable()):
         pytest.fail(f"{harness.FACTORY} cannot be imported by {sys.executable}:\n{reason}", pytrace=False)

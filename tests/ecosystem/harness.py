@@ -139,7 +139,7 @@ def run(
 
 def check(ended: Ended, mode: str) -> None:
     """The program succeeded, quietly, and on the loop the mode promises."""
-    assert not ended.timed_out and ended.exit_status == 0, str(ended)
+    assert (ended.timed_out, ended.exit_status) == (False, 0), str(ended)
     for complaint in COMPLAINTS:
         assert complaint not in ended.stderr, f"{complaint!r} on stderr: {ended}"
     lines = ended.stdout.splitlines()

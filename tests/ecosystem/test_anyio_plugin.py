@@ -1,4 +1,4 @@
-"""anyio's pytest plugin with our loop as its backend's loop_factory, and pytest itself under `python -m asynchrotron`."""
+"""anyio's pytest plugin with our loop as its loop_factory, and pytest itself under `python -m asynchrotron`."""
 
 import sys
 from pathlib import Path
@@ -63,6 +63,7 @@ def test_anyio_plugin(mode: str, tmp_path: Path) -> None:
     if mode == "install":
         interpreter += ["-m", "asynchrotron"]
     ended = harness.run([*interpreter, "-m", "pytest", "-s", "-p", "no:cacheprovider", str(module)], cwd=tmp_path)
-    assert ended.exit_status == 0 and "21 passed" in ended.stdout, str(ended)
+    assert ended.exit_status == 0, str(ended)
+    assert "21 passed" in ended.stdout, str(ended)
     (line,) = (line for line in ended.stdout.splitlines() if line.startswith("ran on "))
     assert harness.ran_on(line.removeprefix("ran on "), mode), str(ended)

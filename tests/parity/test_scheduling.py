@@ -157,8 +157,13 @@ def test_numbers_that_are_not_floats(w):
     from fractions import Fraction
 
     class Floatish:
+        """What numpy.float32 is: no float, but a number."""
+
         def __init__(self, value):
             self.value = value
+
+        def __float__(self):
+            return self.value
 
         def __radd__(self, other):
             return other + self.value
@@ -407,8 +412,8 @@ def test_subclasses_of_handles(w):
         seen = []
         handle = Mine(seen.append, ("ran",), loop)
         handle._run()
-        timer = Timer(5, note, (), loop)
-        return seen, handle.extra, isinstance(handle, asyncio.Handle), timer.when(), normal(repr(timer))
+        timer = Timer(5.0, note, (), loop)
+        return seen, handle.extra, isinstance(handle, w.aio.Handle), timer.when(), normal(repr(timer))
 
 
 @parity

@@ -158,11 +158,28 @@ def parity(body: Callable[..., Any]) -> Callable[..., None]:
         assert (asyncio.Future, asyncio.Task, asyncio.Handle, asyncio.TimerHandle) == STOCK_NAMES
         expected = body(STOCK, **arguments)
         assert expected is not None and expected != [], "a body returns what it saw"
-        assert body(world, **arguments) == expected
+        changes = list(differences(expected, body(world, **arguments)))
+        if changes:
+            pytest.fail("\n".join([f"stock != {world}:", *changes[:8], f"... {len(changes)} in all"]))
 
     del test.__wrapped__  # type: ignore[attr-defined]
     test.__signature__ = inspect.Signature([first.replace(name="world", kind=first.POSITIONAL_OR_KEYWORD), *rest])  # type: ignore[attr-defined]
     return test
+
+
+def differences(expected: Any, got: Any, where: str = "trace") -> Iterator[str]:
+    """The places where two traces differ, so that a failure can be read."""
+    if type(expected) is type(got) and isinstance(expected, (list, tuple)):
+        for index, pair in enumerate(zip(expected, got)):
+            yield from differences(*pair, f"{where}[{index}]")
+        for name, longer, start in (("missing", expected, len(got)), ("extra", got, len(expected))):
+            for index in range(start, len(longer)):
+                yield f"{where}[{index}]: {name}: {longer[index]!r}"
+    elif type(expected) is type(got) and isinstance(expected, dict):
+        for key in expected | got:
+            yield from differences(expected.get(key, "(none)"), got.get(key, "(none)"), f"{where}[{key!r}]")
+    elif expected != got:
+        yield f"{where}: {expected!r} != {got!r}"
 
 
 # --- words for traces ---------------------------------------------------------------------------------------------

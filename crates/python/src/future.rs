@@ -214,7 +214,7 @@ impl Future {
         if self.event_loop.is_set() {
             Ok(())
         } else {
-            Err(runtime_error(&format!("{} object is not initialized.", object::type_name(self.raw()))))
+            Err(runtime_error("Future object is not initialized."))
         }
     }
 
@@ -424,10 +424,7 @@ impl Future {
     #[inline]
     pub(crate) fn result(&self) -> PyResult<Obj> {
         match self.state.get() {
-            State::Pending => {
-                self.alive()?;
-                Err(raise(imports::invalid_state_error(), "Result is not set."))
-            }
+            State::Pending => Err(raise(imports::invalid_state_error(), "Result is not set.")),
             State::Cancelled => Err(self.raise_cancelled()),
             State::Finished if self.failed.get() => Err(self.raise_failure()),
             State::Finished => {
@@ -607,7 +604,6 @@ fn py_result(this: &Future) -> PyResult<Obj> {
 }
 
 fn py_exception(this: &Future) -> PyResult<Obj> {
-    this.alive()?;
     match this.state.get() {
         State::Pending => Err(raise(imports::invalid_state_error(), "Exception is not set.")),
         State::Cancelled => Err(this.raise_cancelled()),
@@ -1180,7 +1176,7 @@ pub(crate) fn build_types(module: Raw, metaclass: Raw) -> PyResult<(Obj, Obj)> {
         (c::Py_tp_finalize, future_finalize as *mut c_void),
         (c::Py_tp_dealloc, future_dealloc as *mut c_void),
         unary_slot!(c::Py_tp_repr, Future, py_repr),
-        unary_slot!(c::Py_tp_iter, Future, return_self),
+        unary_slot!(c::Py_tp_iter, Future, py_await),
         unary_slot!(c::Py_am_await, Future, return_self),
         unary_slot!(c::Py_tp_iternext, Future, iternext),
         (c::Py_am_send, am_send as *mut c_void),

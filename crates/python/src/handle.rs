@@ -27,6 +27,8 @@ pub(crate) const CANCELLED: u8 = 1;
 pub(crate) const SCHEDULED: u8 = 2;
 /// Runs again and again: a reader or writer.
 pub(crate) const REPEATING: u8 = 4;
+/// Made by a native loop, which `event_loop` holds.
+const NATIVE: u8 = 8;
 
 #[repr(C)]
 pub(crate) struct Handle {
@@ -85,6 +87,7 @@ impl Handle {
     #[inline]
     fn fill(&self, event_loop: &EventLoop, callback: Raw, arguments: &[Raw], context: Obj) -> PyResult<()> {
         self.event_loop.set_option(Some(event_loop.obj()));
+        self.flags.set(NATIVE);
         self.callback.set_option(Some(Obj::from_borrowed(callback)));
         self.context.set_option(Some(context));
         self.set_arguments(arguments);
@@ -105,6 +108,13 @@ impl Handle {
             let all = Box::new(arguments.iter().map(|argument| Obj::from_borrowed(*argument)).collect());
             self.more.set(Box::into_raw(all));
         }
+    }
+
+    /// The loop that made it, if a native one did.
+    #[inline]
+    fn native_loop(&self) -> Option<&EventLoop> {
+        // SAFETY: NATIVE is only set with an EventLoop in the slot, and gone when `clear` empties it.
+        if self.has(NATIVE) { Some(unsafe { &*self.event_loop.ptr().cast::<EventLoop>() }) } else { None }
     }
 
     fn argument(&self, index: usize) -> Raw {
@@ -207,11 +217,11 @@ impl Handle {
 
     fn clear(&self) {
         self.release();
+        self.flags.set(0);
         self.event_loop.clear();
         self.context.clear();
         self.source_traceback.clear();
         self.repr.clear();
-        self.flags.set(0);
     }
 }
 
@@ -242,39 +252,41 @@ fn cancel(this: &Handle) -> PyResult<()> {
     if this.is_cancelled() {
         return Ok(());
     }
-    let event_loop = this.event_loop.get();
-    if let Some(event_loop) = &event_loop {
-        let debug = match EventLoop::of(event_loop.as_ptr()) {
-            Some(native) => native.is_debug(),
-            None => call::is_true(call::call_method(names::get_debug(), &[event_loop.as_ptr()], None)?.as_ptr())?,
-        };
-        if debug {
-            // Keep what the representation would show: the callback is about to go.
-            // SAFETY: A1.
-            let text = crate::ffi::error::owned(unsafe { c::PyObject_Repr(this.raw()) })?;
-            this.repr.set(text);
+    if let Some(native) = this.native_loop() {
+        if native.is_debug() {
+            keep_repr(this)?;
         }
-        if let Some(timer) = TimerHandle::of(this.raw()) {
-            timer_cancelled(timer, event_loop)?;
+        this.put(CANCELLED, true);
+        if this.has(SCHEDULED) {
+            native.note_dead_timer();
         }
+    } else if let Some(event_loop) = this.event_loop.get() {
+        cancel_on_foreign_loop(this, &event_loop)?;
     }
     this.put(CANCELLED, true);
     this.release();
     Ok(())
 }
 
-fn timer_cancelled(timer: &TimerHandle, event_loop: &Obj) -> PyResult<()> {
-    match EventLoop::of(event_loop.as_ptr()) {
-        Some(native) => {
-            if timer.handle.has(SCHEDULED) {
-                native.note_dead_timer();
-            }
-            Ok(())
-        }
-        None => {
-            call::call_method(names::timer_handle_cancelled(), &[event_loop.as_ptr(), timer.raw()], None).map(drop)
-        }
+/// Keeps what the representation shows: the callback is about to go.
+#[cold]
+fn keep_repr(this: &Handle) -> PyResult<()> {
+    // SAFETY: A1.
+    let text = crate::ffi::error::owned(unsafe { c::PyObject_Repr(this.raw()) })?;
+    this.repr.set(text);
+    Ok(())
+}
+
+#[cold]
+fn cancel_on_foreign_loop(this: &Handle, event_loop: &Obj) -> PyResult<()> {
+    let debug = call::call_method(names::get_debug(), &[event_loop.as_ptr()], None)?;
+    if call::is_true(debug.as_ptr())? {
+        keep_repr(this)?;
     }
+    if TimerHandle::check(this.raw()) {
+        call::call_method(names::timer_handle_cancelled(), &[event_loop.as_ptr(), this.raw()], None)?;
+    }
+    Ok(())
 }
 
 fn cancelled(this: &Handle) -> PyResult<bool> {

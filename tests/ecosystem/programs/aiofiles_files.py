@@ -8,11 +8,12 @@ from pathlib import Path
 import aiofiles
 import aiofiles.os
 import aiofiles.tempfile
+
 from outcome import report
 
 
-async def use_one(path: Path) -> None:
-    lines = [f"line {number} ü\n" for number in range(1000)]
+async def use_one(path: Path, line_count: int) -> None:
+    lines = [f"line {number} ü\n" for number in range(line_count)]
     async with aiofiles.open(path, "w", encoding="utf-8") as file:
         await file.writelines(lines)
     async with aiofiles.open(path, encoding="utf-8") as file:
@@ -46,11 +47,11 @@ async def use_os(directory: Path) -> None:
 async def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        await use_one(directory / "one")
+        await use_one(directory / "one", 1000)
         await use_os(directory)
         async with asyncio.TaskGroup() as group:
             for number in range(100):
-                group.create_task(use_one(directory / str(number)))
+                group.create_task(use_one(directory / str(number), 30))
 
         async with aiofiles.tempfile.TemporaryDirectory() as inner:
             async with aiofiles.tempfile.NamedTemporaryFile("w+", dir=inner) as file:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import aiohttp
 from aiohttp import web
+
 from outcome import report
 
 
@@ -57,13 +58,16 @@ async def use(session: aiohttp.ClientSession) -> None:
     body.add_field("note", "ünicode")
     body.add_field("file", b"\0\xff" * 100_000, filename="data.bin", content_type="application/octet-stream")
     async with session.post("/form", data=body) as response:
-        assert response.headers["X-Name"] == "data.bin" and response.headers["X-Note"] == "ünicode"
+        assert response.headers["X-Name"] == "data.bin"
+        assert response.headers["X-Note"] == "ünicode"
         assert await response.read() == b"\0\xff" * 100_000
 
     async with session.get("/fail") as response:
-        assert response.status == 409 and await response.text() == "somebody was quicker"
+        assert response.status == 409
+        assert await response.text() == "somebody was quicker"
     async with session.get("/redirect") as response:
-        assert (await response.json())["query"] == {"redirected": "yes"} and len(response.history) == 1
+        assert (await response.json())["query"] == {"redirected": "yes"}
+        assert len(response.history) == 1
     async with session.get("/nowhere") as response:
         assert response.status == 404
 
@@ -96,7 +100,8 @@ async def main() -> None:
 
         async with aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=50)) as session:
             many = await asyncio.gather(*(client_port(session) for _ in range(500)))
-            assert len(many) == 500 and 1 < len(set(many)) <= 50
+            assert len(many) == 500
+            assert 1 < len(set(many)) <= 50
 
         async with aiohttp.ClientSession("http://here", connector=aiohttp.UnixConnector(socket_path)) as session:
             await use(session)

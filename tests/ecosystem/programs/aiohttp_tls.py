@@ -9,6 +9,7 @@ import ssl
 import aiohttp
 import trustme
 from aiohttp import web
+
 from outcome import report
 
 BIG = os.urandom(5_000_000)
@@ -70,7 +71,8 @@ async def main() -> None:
     async with aiohttp.ClientSession(url, connector=connector) as session:
         for body in (b"small", BIG):
             async with session.post("/", data=io.BytesIO(body)) as response:
-                assert await response.read() == body and response.headers["X-Certificate"] == "no"
+                assert await response.read() == body
+                assert response.headers["X-Certificate"] == "no"
         async with session.ws_connect("/socket", max_msg_size=0) as socket:
             await socket.send_bytes(BIG)
             assert await socket.receive_bytes() == BIG

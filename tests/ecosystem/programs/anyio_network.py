@@ -15,6 +15,7 @@ import trustme
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.buffered import BufferedByteReceiveStream
 from anyio.streams.tls import TLSListener, TLSStream
+
 from outcome import report
 
 BIG = os.urandom(4_000_000)
@@ -129,10 +130,12 @@ async def udp() -> None:
 async def processes_and_signals(directory: Path) -> None:
     script = "import sys; data = sys.stdin.buffer.read(); sys.stdout.buffer.write(data[::-1]); sys.exit(3)"
     completed = await anyio.run_process([sys.executable, "-c", script], input=BIG, check=False)
-    assert completed.returncode == 3 and completed.stdout == BIG[::-1]
+    assert completed.returncode == 3
+    assert completed.stdout == BIG[::-1]
 
     async with await anyio.open_process("read line; echo got $line; exec sleep 60") as process:
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         await process.stdin.send(b"something\n")
         assert await process.stdout.receive() == b"got something\n"
         process.terminate()

@@ -10,6 +10,7 @@ import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
 from anyio.abc import TaskStatus
+
 from outcome import report
 
 
@@ -62,7 +63,8 @@ async def groups() -> None:
 async def scopes() -> None:
     with anyio.move_on_after(0.02) as scope:
         await anyio.sleep(60)
-    assert scope.cancelled_caught and scope.cancel_called
+    assert scope.cancelled_caught
+    assert scope.cancel_called
 
     try:
         with anyio.fail_after(0.02):
@@ -80,7 +82,8 @@ async def scopes() -> None:
             reached.append("shielded")
         await anyio.sleep(0)
         reached.append("not reached")
-    assert outer.cancelled_caught and reached == ["shielded"]
+    assert outer.cancelled_caught
+    assert reached == ["shielded"]
 
     # Level cancellation: it is delivered again at each await until the scope ends.
     attempts = 0
@@ -107,7 +110,8 @@ async def scopes() -> None:
         for _ in range(50):
             group.create_task(cancel_self())
     current = asyncio.current_task()
-    assert current is not None and current.cancelling() == 0
+    assert current is not None
+    assert current.cancelling() == 0
 
 
 async def cancel_self() -> None:
@@ -123,8 +127,7 @@ async def primitives() -> None:
 
     async def consume() -> None:
         async with receive.clone() as stream:
-            async for item in stream:
-                received.append(item)
+            received.extend([item async for item in stream])
 
     async with anyio.create_task_group() as group:
         for _ in range(3):

@@ -9,6 +9,7 @@ import ssl
 import uuid
 
 import asyncpg
+
 from outcome import report
 
 ROWS = 20_000

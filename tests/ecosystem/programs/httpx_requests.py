@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator
 
 import httpx
+
 from fastapi_application import CHUNK, CHUNKS
 from outcome import report
 
@@ -26,7 +27,8 @@ async def use(client: httpx.AsyncClient) -> None:
     assert (await client.post("/items/3", json={"name": "ab"})).status_code == 422
     assert (await client.get("/thread")).json() == {"in_loop": False}
     missing = await client.get("/missing")
-    assert missing.status_code == 404 and missing.json() == {"detail": "nothing here"}
+    assert missing.status_code == 404
+    assert missing.json() == {"detail": "nothing here"}
 
     expected = hashlib.sha256(WHOLE).hexdigest()
     assert (await client.post("/digest", content=WHOLE)).text == expected
@@ -43,7 +45,7 @@ async def use(client: httpx.AsyncClient) -> None:
             await asyncio.sleep(0.01)
 
     try:
-        await client.get("/slow", timeout=0.1)
+        await client.get("/slow", timeout=httpx.Timeout(20, read=0.1))
     except httpx.ReadTimeout:
         pass
     else:

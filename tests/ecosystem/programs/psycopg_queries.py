@@ -5,6 +5,7 @@ import asyncio
 import os
 
 import psycopg
+
 from outcome import report
 
 ROWS = 20_000
@@ -66,8 +67,7 @@ async def notify(
     heard = []
 
     async def listen() -> None:
-        async for notice in listener.notifies(stop_after=10):
-            heard.append(notice.payload)
+        heard.extend([notice.payload async for notice in listener.notifies(stop_after=10)])
 
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         group.create_task(listen())

@@ -86,7 +86,8 @@ asyncio.run(main())
         sys.executable, "-c", script, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
     output, _ = await child.communicate(b"some line\n" * 50_000)
-    assert child.returncode == 0 and output == b"SOME LINE\n" * 50_000
+    assert child.returncode == 0
+    assert output == b"SOME LINE\n" * 50_000
 
 
 async def main() -> None:

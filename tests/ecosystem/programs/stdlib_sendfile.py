@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import trustme
+
 from outcome import report
 
 BIG = os.urandom(6_000_000)

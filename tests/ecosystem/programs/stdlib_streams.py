@@ -77,7 +77,8 @@ async def use(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Non
         await writer.drain()
     writer.write_eof()
     assert await reader.readline() == b"%d\n" % (4 * len(BIG))
-    assert await reader.read() == b"" and reader.at_eof()
+    assert await reader.read() == b""
+    assert reader.at_eof()
     writer.close()
     await writer.wait_closed()
     assert writer.is_closing()
@@ -131,7 +132,7 @@ async def main() -> None:
 
     async def one_of_many() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        for length in range(1, 50):
+        for length in range(1, 25):
             writer.write(b"echo %d\n" % length + BIG[:length])
             assert await reader.readexactly(length) == BIG[:length]
         writer.close()

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 
 from outcome import report
@@ -89,7 +90,8 @@ async def signals() -> None:
     for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGUSR1):
         os.kill(os.getpid(), number)
         assert await seen.get() == number
-    assert loop.remove_signal_handler(signal.SIGUSR1) and not loop.remove_signal_handler(signal.SIGUSR1)
+    assert loop.remove_signal_handler(signal.SIGUSR1)
+    assert not loop.remove_signal_handler(signal.SIGUSR1)
     loop.remove_signal_handler(signal.SIGTERM)
 
     # Ctrl-C while the loop sleeps and while it is busy, in a run of its own: only the main thread gets it.
@@ -116,7 +118,7 @@ with asyncio.Runner(loop_factory=LOOP) as runner:
     loop_class = type(loop)
     preamble = f"import {loop_class.__module__} as module; LOOP = module.{loop_class.__qualname__}\n"
     child = await asyncio.create_subprocess_exec(
-        *(os.sys.executable, "-c", preamble + script), stdout=asyncio.subprocess.PIPE  # type: ignore[attr-defined]
+        sys.executable, "-c", preamble + script, stdout=asyncio.subprocess.PIPE
     )
     output, _ = await child.communicate()
     assert output == b"cancelled interrupted " * 2, output
@@ -131,7 +133,8 @@ async def descriptors() -> None:
         loop.add_reader(ours, readable.set)
         loop.add_writer(ours.fileno(), writable.set)
         await writable.wait()
-        assert loop.remove_writer(ours) and not loop.remove_writer(ours)
+        assert loop.remove_writer(ours)
+        assert not loop.remove_writer(ours)
         await asyncio.sleep(0.01)
         assert not readable.is_set()
         theirs.send(b"x")
@@ -171,7 +174,8 @@ async def contexts() -> None:
 
     assert await asyncio.create_task(child()) == "outer child's"
     assert await asyncio.create_task(child(), context=own) == "own child's"
-    assert request.get() == "outer" and own[request] == "child's"
+    assert request.get() == "outer"
+    assert own[request] == "child's"
 
 
 async def main() -> None:

@@ -43,9 +43,7 @@ async def exchange(client: Endpoint, count: int, address: Any = None) -> None:
 
 async def internet(family: int, host: str) -> None:
     loop = asyncio.get_running_loop()
-    _, server = await loop.create_datagram_endpoint(
-        lambda: Endpoint(answers=True), local_addr=(host, 0), family=family
-    )
+    _, server = await loop.create_datagram_endpoint(lambda: Endpoint(answers=True), local_addr=(host, 0), family=family)
     address = server.transport.get_extra_info("sockname")
 
     _, unconnected = await loop.create_datagram_endpoint(Endpoint, local_addr=(host, 0), family=family)
@@ -76,7 +74,8 @@ async def refused() -> None:
     await exchange(client, 10)
     client.transport.abort()
     server.transport.close()
-    assert await client.closed is None and await server.closed is None
+    assert await client.closed is None
+    assert await server.closed is None
 
 
 async def unix(directory: Path) -> None:

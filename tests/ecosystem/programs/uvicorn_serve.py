@@ -10,10 +10,11 @@ import tempfile
 from pathlib import Path
 
 import httpx
-import httpx_requests
 import trustme
 import uvicorn
 import websockets
+
+import httpx_requests
 from fastapi_application import application
 from outcome import report
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import trustme
 import websockets
-from outcome import report
 from websockets.asyncio.client import ClientConnection, unix_connect
 from websockets.asyncio.server import ServerConnection, broadcast, unix_serve
+
+from outcome import report
 
 BIG = os.urandom(5_000_000)
 
@@ -68,7 +69,8 @@ async def close_in_every_way(url: str) -> None:
         try:
             await connection.recv()
         except websockets.ConnectionClosedError as error:
-            assert error.rcvd is not None and (error.rcvd.code, error.rcvd.reason) == (4002, "as you wish")
+            assert error.rcvd is not None
+            assert (error.rcvd.code, error.rcvd.reason) == (4002, "as you wish")
         else:
             raise AssertionError("the server did not leave")
 

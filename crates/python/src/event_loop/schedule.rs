@@ -22,9 +22,13 @@ pub(crate) fn seconds_now() -> f64 {
 /// A deadline in integer nanoseconds, never before the one asked for.
 #[inline]
 fn deadline_ns(when: f64) -> u64 {
-    let ns = (when * 1e9).ceil();
+    let ns = when * 1e9;
     // NaN fails the comparison, too.
-    if ns > 0.0 { if ns < NEVER_NS as f64 { ns as u64 } else { NEVER_NS } } else { 0 }
+    if ns > 0.0 {
+        if ns < NEVER_NS as f64 { ns as u64 + u64::from((ns as u64 as f64) < ns) } else { NEVER_NS }
+    } else {
+        0
+    }
 }
 
 impl EventLoop {
@@ -81,10 +85,10 @@ impl EventLoop {
         Ok(())
     }
 
+    /// `is_due`: asyncio would run it next turn, so the next turn has to look.
     #[inline]
-    fn push_timer(&self, when_ns: u64, entry: Entry) {
-        if when_ns <= reactor::now_ns() {
-            // Due already: asyncio would run it next turn, so the next turn has to look.
+    fn push_timer(&self, when_ns: u64, entry: Entry, is_due: bool) {
+        if is_due {
             self.force_poll.set(true);
         }
         // SAFETY: I2; pushing runs no Python code.
@@ -95,7 +99,7 @@ impl EventLoop {
     pub(crate) fn sleep_until_done(&self, future: &Future, delay: f64) -> PyResult<()> {
         self.check_can_schedule()?;
         let when = seconds_now() + delay;
-        self.push_timer(deadline_ns(when), Entry::future(future.own()));
+        self.push_timer(deadline_ns(when), Entry::future(future.own()), false);
         Ok(())
     }
 
@@ -180,12 +184,19 @@ pub(crate) fn call_soon_threadsafe(this: &EventLoop, args: Args<'_>) -> PyResult
 }
 
 #[inline]
-fn schedule_at(this: &EventLoop, when: f64, callback: Raw, arguments: &[Raw], context: Obj) -> PyResult<Obj> {
+fn schedule_at(
+    this: &EventLoop,
+    when: f64,
+    is_due: bool,
+    callback: Raw,
+    arguments: &[Raw],
+    context: Obj,
+) -> PyResult<Obj> {
     let timer = TimerHandle::create(this, when, callback, arguments, context)?;
     timer.handle.put(SCHEDULED, true);
     // SAFETY: TimerHandle starts with Handle.
     let entry = Entry::handle(unsafe { Own::<Handle>::from_obj_unchecked(timer.obj()) });
-    this.push_timer(deadline_ns(when), entry);
+    this.push_timer(deadline_ns(when), entry, is_due);
     Ok(timer.into_obj())
 }
 
@@ -196,7 +207,8 @@ pub(crate) fn call_later(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
     if crate::ffi::object::is_none(delay) {
         return Err(type_error("delay must not be None"));
     }
-    let when = seconds_now() + as_delay(delay)?;
+    let delay = as_delay(delay)?;
+    let when = seconds_now() + delay;
     this.check_open()?;
     if this.is_debug() {
         this.check_thread()?;
@@ -204,7 +216,7 @@ pub(crate) fn call_later(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
         this.check_callback(callback, "call_at")?;
     }
     let context = context_of(args, "BaseEventLoop.call_later")?;
-    schedule_at(this, when, callback, arguments, context)
+    schedule_at(this, when, delay <= 0.0, callback, arguments, context)
 }
 
 pub(crate) fn call_at(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
@@ -220,7 +232,7 @@ pub(crate) fn call_at(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
         this.check_callback(callback, "call_at")?;
     }
     let context = context_of(args, "BaseEventLoop.call_at")?;
-    schedule_at(this, when, callback, arguments, context)
+    schedule_at(this, when, when <= seconds_now(), callback, arguments, context)
 }
 
 /// A delay as `time() + delay` would take it, with its error for what cannot be added.

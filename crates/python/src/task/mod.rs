@@ -215,7 +215,9 @@ impl Task {
         if !self.has(LINKED) {
             return None;
         }
-        EventLoop::of(self.future.event_loop.ptr()).map(|native| native.tasks().unlink(self))
+        // SAFETY: only `link` sets LINKED, for a task whose loop is an EventLoop (I1).
+        let native = unsafe { &*self.future.event_loop.ptr().cast::<EventLoop>() };
+        Some(native.tasks().unlink(self))
     }
 
     fn is_loop_running(&self) -> PyResult<bool> {
