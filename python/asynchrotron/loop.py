@@ -105,6 +105,7 @@ class EventLoop(_core.EventLoop, _StdlibLoop):
         self._ssock = self._csock = None
         self._wakes_on_signals = False
         self._resolver: concurrent.futures.ThreadPoolExecutor | None = None
+        self._lookups: set[concurrent.futures.Future[Any]] = set()
 
     # Running and closing
 
@@ -170,7 +171,8 @@ class EventLoop(_core.EventLoop, _StdlibLoop):
         base_events.BaseEventLoop.close(self)
         resolver, self._resolver = self._resolver, None
         if resolver is not None:
-            resolver.shutdown(wait=False, cancel_futures=True)
+            # Idle threads end at once. One that waits for a name server is not waited for.
+            resolver.shutdown(wait=not self._lookups, cancel_futures=True)
         self._close_core()
 
     def _abandon(self) -> None:
@@ -464,7 +466,10 @@ class EventLoop(_core.EventLoop, _StdlibLoop):
             self._resolver = concurrent.futures.ThreadPoolExecutor(
                 max_workers=_RESOLVER_THREADS_MAX, thread_name_prefix="asynchrotron-resolver"
             )
-        return self.run_in_executor(self._resolver, lookup, *args)
+        lookup_job = self._resolver.submit(lookup, *args)
+        self._lookups.add(lookup_job)
+        lookup_job.add_done_callback(self._lookups.discard)
+        return asyncio.wrap_future(lookup_job, loop=self)
 
 
 def _run_handle(handle: Any) -> None:
