@@ -7,7 +7,6 @@ imports this module when it first needs one of these functions; nothing here run
 import sys
 import traceback
 from asyncio import base_events, base_futures, base_tasks, coroutines, format_helpers
-from asyncio.log import logger
 from types import FrameType
 from typing import Any, TextIO
 
@@ -63,7 +62,7 @@ def handle_repr(handle: Any) -> str:
 def slow_callback(loop: Any, handle: Any, seconds: float) -> None:
     """Log what kept a debugged loop busy: a Handle, or a Task whose step took that long."""
     what = repr(handle) if isinstance(handle, _core.Future) else _base_events._format_handle(handle)
-    logger.warning("Executing %s took %.3f seconds", what, seconds)
+    _base_events.logger.warning("Executing %s took %.3f seconds", what, seconds)
 
 
 def future_repr(fut: Any) -> str:

@@ -59,6 +59,10 @@ else:
 
 _T = TypeVar("_T")
 
+# Names that programs replace in tests (base_events.socket) and that stubs leave out are looked up here, late.
+_base_events: Any = base_events
+_unix_events: Any = unix_events
+
 # From 3.15 on, a server keeps one context and each connection runs in a copy of it.
 _TRANSPORTS_TAKE_CONTEXT = sys.version_info >= (3, 15)
 
@@ -78,7 +82,6 @@ _AFTER_FORK = (
 
 if sys.version_info >= (3, 14):
     # The stdlib asks the kernel for each new loop; the answer does not change while a process lives.
-    _unix_events: Any = unix_events
     _can_use_pidfd = functools.cache(_unix_events.can_use_pidfd)
 
 
@@ -322,8 +325,6 @@ class EventLoop(_core.EventLoop, _StdlibLoop):
         ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
         context: contextvars.Context | None = None,
     ) -> None:
-        if sock.fileno() < 0:
-            return  # Closed while accepting was suspended for want of resources.
         self._add_reader(
             sock.fileno(),
             self._accept_connection,
@@ -336,6 +337,12 @@ class EventLoop(_core.EventLoop, _StdlibLoop):
             ssl_shutdown_timeout,
             context,
         )
+
+    def _resume_serving(
+        self, protocol_factory: Callable[[], asyncio.BaseProtocol], sock: socket.socket, *args: Any
+    ) -> None:
+        if sock.fileno() >= 0:  # Else the server was closed in the meantime.
+            self._start_serving(protocol_factory, sock, *args)
 
     def _accept_connection(
         self,
@@ -377,17 +384,10 @@ class EventLoop(_core.EventLoop, _StdlibLoop):
                     }
                 )
                 self._remove_reader(sock.fileno())
+                rest = (sslcontext, server, backlog, ssl_handshake_timeout, ssl_shutdown_timeout)
+                last = (context,) if _TRANSPORTS_TAKE_CONTEXT else ()
                 self.call_later(
-                    constants.ACCEPT_RETRY_DELAY,
-                    self._start_serving,
-                    protocol_factory,
-                    sock,
-                    sslcontext,
-                    server,
-                    backlog,
-                    ssl_handshake_timeout,
-                    ssl_shutdown_timeout,
-                    context,
+                    constants.ACCEPT_RETRY_DELAY, self._resume_serving, protocol_factory, sock, *rest, *last
                 )
                 return
             extra = {"peername": addr}
@@ -444,7 +444,7 @@ class EventLoop(_core.EventLoop, _StdlibLoop):
         flags: int = 0,
     ) -> list[tuple[Any, Any, int, str, Any]]:
         """socket.getaddrinfo() without blocking the loop; numeric addresses are answered at once."""
-        lookup: Callable[..., Any] = self._getaddrinfo_debug if self._debug else socket.getaddrinfo
+        lookup: Callable[..., Any] = self._getaddrinfo_debug if self._debug else _base_events.socket.getaddrinfo
         if _is_numeric_host(host) and _is_numeric_port(port):
             # The same call as in a thread, so the same answer; without names in it, it asks nobody.
             return lookup(host, port, family, type, proto, flags)  # type: ignore[no-any-return]
@@ -456,8 +456,8 @@ class EventLoop(_core.EventLoop, _StdlibLoop):
         """socket.getnameinfo() without blocking the loop; a numeric answer is given at once."""
         numeric = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
         if flags & numeric == numeric:
-            return socket.getnameinfo(sockaddr, flags)
-        return await self._resolve(socket.getnameinfo, sockaddr, flags)
+            return _base_events.socket.getnameinfo(sockaddr, flags)  # type: ignore[no-any-return]
+        return await self._resolve(_base_events.socket.getnameinfo, sockaddr, flags)
 
     def _resolve(self, lookup: Callable[..., _T], *args: Any) -> "asyncio.Future[_T]":
         # Not the default executor: lookups that hang must not keep the program's own jobs waiting, nor the reverse.

@@ -193,8 +193,11 @@ class Job:
         results: dict[str, Outcome] = {}
         with concurrent.futures.ThreadPoolExecutor(workers) as pool:
             chosen = only if only is not None else dict.fromkeys(modules)
-            for result in pool.map(lambda item: self.run_module(*item), chosen.items()):
-                results |= result
+            running = {pool.submit(self.run_module, *item): item[0] for item in chosen.items()}
+            for done in concurrent.futures.as_completed(running):
+                troubles = sum(map(bad, done.result().values()))
+                print(f"  {self.mode}: {running[done]}: {len(done.result())} ran, {troubles} bad", flush=True)
+                results |= done.result()
         return results
 
     def run_settled(

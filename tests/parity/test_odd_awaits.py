@@ -7,6 +7,7 @@ bodies that name them mix two implementations in the world under test.
 import asyncio
 import collections.abc
 import concurrent.futures
+import gc
 import inspect
 import threading
 import types
@@ -14,6 +15,10 @@ import warnings
 
 import pytest
 from worlds import araised, drain, normal, outcome, parity, raised
+
+
+async def wait_for(fut):
+    return await fut
 
 
 class Yields:
@@ -337,13 +342,17 @@ def test_a_future_whose_add_done_callback_raises(w):
         def add_done_callback(self, fn, *, context=None):
             raise ZeroDivisionError("no callbacks today")
 
-    with w.loop() as loop:
-        fut = Broken(loop=loop)
-
-        async def body():
-            return await araised(fut)
-
-        return loop.run_until_complete(body())
+    errors = []
+    with w.loop(errors=errors) as loop:
+        coroutine = wait_for(Broken(loop=loop))
+        task = loop.create_task(coroutine, name="waiter")
+        drain(loop, 3)
+        task._log_destroy_pending = False
+        del task
+        coroutine.close()
+        gc.collect()
+    assert any(exc[0] == "ZeroDivisionError" for message, exc, keys in errors if exc)
+    return ["reported"]
 
 
 @parity

@@ -138,12 +138,12 @@ CHOSEN = os.environ.get("TEST_WORLDS", "stock,loop,native").split(",")
 
 
 def finish(loop: asyncio.AbstractEventLoop) -> None:
-    """End a loop the way asyncio.Runner does."""
+    """End a loop the way asyncio.Runner does, but without patience for tasks that do not want to end."""
     leftovers = asyncio.all_tasks(loop)
     for task in leftovers:
         task.cancel()
     if leftovers:
-        loop.run_until_complete(asyncio.gather(*leftovers, return_exceptions=True))
+        loop.run_until_complete(asyncio.wait(leftovers, timeout=2))
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()

@@ -380,6 +380,8 @@ impl Future {
             let old = self.extra().cancelled_error.replace(error);
             drop(old);
         }
+        // As asyncio's C task: the message went with the exception, later ones carry none.
+        self.set_cancel_message(None);
         self.log_traceback.set(false);
         self.state.set(State::Cancelled);
         self.schedule_callbacks()
@@ -1151,8 +1153,8 @@ pub(crate) fn build_types(module: Raw, metaclass: Raw) -> PyResult<(Obj, Obj)> {
         noargs!(c"done", Future, py_done, c"done($self, /)\n--\n\nTrue if the future has a result, an exception, or was cancelled."),
         noargs!(c"get_loop", Future, py_get_loop, c"get_loop($self, /)\n--\n\nThe event loop the future is bound to."),
         noargs!(c"_make_cancelled_error", Future, py_make_cancelled_error, c"_make_cancelled_error($self, /)\n--\n\nThe CancelledError to raise for a cancelled future."),
-        noargs!(c"__await__", Future, py_await, c"__await__($self, /)\n--\n\nAn iterator for await."),
-        noargs!(c"__iter__", Future, py_await, c"__iter__($self, /)\n--\n\nAn iterator for yield from."),
+        // Python code that asks gets an iterator; the interpreter's own await takes the slot, the future itself.
+        noargs!(c"__await__", Future, py_await, c"__await__($self, /)\n--\n\nAn iterator for await.").instead_of_slot(),
         Method::onearg(c"__class_getitem__", class_getitem, c"See PEP 585").of_class(),
     ];
     spec.properties = vec![

@@ -252,18 +252,17 @@ fn cancel(this: &Handle) -> PyResult<()> {
     if this.is_cancelled() {
         return Ok(());
     }
+    this.put(CANCELLED, true);
     if let Some(native) = this.native_loop() {
         if native.is_debug() {
             keep_repr(this)?;
         }
-        this.put(CANCELLED, true);
         if this.has(SCHEDULED) {
             native.note_dead_timer();
         }
     } else if let Some(event_loop) = this.event_loop.get() {
         cancel_on_foreign_loop(this, &event_loop)?;
     }
-    this.put(CANCELLED, true);
     this.release();
     Ok(())
 }

@@ -28,12 +28,13 @@ struct Run<'a> {
     running: *const EventLoop,
     current: *const Task,
     entered: Raw,
+    told: registry::Told,
 }
 
 impl<'a> Run<'a> {
     fn begin(event_loop: &'a EventLoop) -> Run<'a> {
-        registry::withdraw(event_loop);
         Run {
+            told: registry::put_aside(event_loop),
             event_loop,
             running: EventLoop::set_running(event_loop),
             current: event_loop.replace_current(ptr::null()),
@@ -52,9 +53,7 @@ impl Drop for Run<'_> {
         self.event_loop.entered.set(self.entered);
         self.event_loop.replace_current(self.current);
         EventLoop::set_running(self.running);
-        if registry::publish_switch(self.event_loop).is_err() {
-            error::clear();
-        }
+        registry::put_back(self.event_loop, &mut self.told);
         if let Some(interrupted) = interrupted {
             let Raised = restore(interrupted);
         }
@@ -149,7 +148,7 @@ impl EventLoop {
 
     /// Moves what other threads posted into the ready queue.
     #[inline]
-    fn collect_posted(&self) {
+    pub(crate) fn collect_posted(&self) {
         let inner = self.inner();
         if inner.inbox.is_empty() {
             return;

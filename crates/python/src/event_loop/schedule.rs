@@ -3,7 +3,7 @@
 use super::EventLoop;
 use super::ready::Entry;
 use crate::ffi::error::{PyResult, runtime_error, type_error};
-use crate::ffi::{Args, Native, Obj, Own, Raised, Raw, call, context};
+use crate::ffi::{Args, Native, Obj, Own, Raised, Raw, c, call, context};
 use crate::future::Future;
 use crate::handle::{Handle, SCHEDULED, TimerHandle};
 use crate::state::{helper, state};
@@ -175,6 +175,12 @@ pub(crate) fn call_soon_threadsafe(this: &EventLoop, args: Args<'_>) -> PyResult
     }
     let context = context_of(args, "BaseEventLoop.call_soon_threadsafe")?;
     let handle = Handle::create(this, callback, arguments, context)?;
+    if !this.is_running() || this.is_own_thread() {
+        // Behind what this thread scheduled before, as asyncio's one queue has it.
+        this.collect_posted();
+        this.ready().push(Entry::handle(handle.clone()));
+        return Ok(handle.into_obj());
+    }
     let inner = this.inner();
     if inner.inbox.push(Entry::handle(handle.clone())).is_err() {
         return this.check_open().map(|()| handle.into_obj());
@@ -207,8 +213,8 @@ pub(crate) fn call_later(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
     if crate::ffi::object::is_none(delay) {
         return Err(type_error("delay must not be None"));
     }
-    let delay = as_delay(delay)?;
-    let when = seconds_now() + delay;
+    let now = seconds_now();
+    let when = add_delay(now, delay)?;
     this.check_open()?;
     if this.is_debug() {
         this.check_thread()?;
@@ -216,7 +222,7 @@ pub(crate) fn call_later(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
         this.check_callback(callback, "call_at")?;
     }
     let context = context_of(args, "BaseEventLoop.call_later")?;
-    schedule_at(this, when, delay <= 0.0, callback, arguments, context)
+    schedule_at(this, when, when <= now, callback, arguments, context)
 }
 
 pub(crate) fn call_at(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
@@ -235,17 +241,18 @@ pub(crate) fn call_at(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
     schedule_at(this, when, when <= seconds_now(), callback, arguments, context)
 }
 
-/// A delay as `time() + delay` would take it, with its error for what cannot be added.
+/// `time() + delay`, with Python's own rules for what is neither float nor int.
 #[inline]
-fn as_delay(delay: Raw) -> PyResult<f64> {
-    call::as_f64(delay).map_err(|raised| {
-        // SAFETY: a static of the interpreter.
-        if !crate::ffi::error::matches(unsafe { crate::ffi::c::PyExc_TypeError }) {
-            return raised;
-        }
-        crate::ffi::error::clear();
-        type_error(&format!("unsupported operand type(s) for +: 'float' and '{}'", crate::ffi::object::type_name(delay)))
-    })
+fn add_delay(now: f64, delay: Raw) -> PyResult<f64> {
+    // SAFETY: A1; static types of the interpreter.
+    let is_number = unsafe { c::PyFloat_CheckExact(delay) != 0 || c::PyLong_CheckExact(delay) != 0 };
+    if is_number {
+        return Ok(now + call::as_f64(delay)?);
+    }
+    let now = call::float(now)?;
+    // SAFETY: A1.
+    let sum = crate::ffi::error::owned(unsafe { c::PyNumber_Add(now.as_ptr(), delay) })?;
+    call::as_f64(sum.as_ptr())
 }
 
 /// `loop.create_task(coro)` without keywords.

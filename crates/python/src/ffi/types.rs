@@ -48,6 +48,12 @@ impl Method {
         self
     }
 
+    /// Stands in the class although a slot has the same name.
+    pub(crate) fn instead_of_slot(mut self) -> Method {
+        self.0.ml_flags |= c::METH_COEXIST;
+        self
+    }
+
     /// A bound function object of this definition: what `_callbacks` shows for a waiting task.
     pub(crate) fn bind(definition: &'static c::PyMethodDef, slf: &Obj) -> PyResult<Obj> {
         // SAFETY: A1; the definition is static.

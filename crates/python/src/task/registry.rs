@@ -97,11 +97,58 @@ pub(crate) fn withdraw(event_loop: &EventLoop) {
     }
 }
 
+/// What CPython had been told when a run began inside another's callback.
+#[derive(Default)]
+pub(crate) struct Told {
+    published: Option<Obj>,
+    /// What its table said: nothing, where code took the current task off by hand (`_leave_task`).
+    listed: Option<Obj>,
+}
+
+/// A run begins: nothing runs yet as far as CPython can see.
+pub(crate) fn put_aside(event_loop: &EventLoop) -> Told {
+    let published = event_loop.published.get();
+    if published.is_null() {
+        return Told::default();
+    }
+    let told = Told { published: Some(Obj::from_borrowed(published)), listed: listed(event_loop) };
+    withdraw(event_loop);
+    told
+}
+
+/// The run is over: CPython sees what it saw before.
+pub(crate) fn put_back(event_loop: &EventLoop, told: &mut Told) {
+    let Some(published) = told.published.take() else { return };
+    event_loop.published.set(published.as_ptr());
+    let Some(listed) = told.listed.take() else { return };
+    #[cfg(Py_3_14)]
+    let restored = call::call(imports::swap_current_task(), &[event_loop.raw(), listed.as_ptr()], None).is_ok();
+    #[cfg(not(Py_3_14))]
+    // SAFETY: A1; a dict.
+    let restored = unsafe { c::PyDict_SetItem(imports::current_tasks(), event_loop.raw(), listed.as_ptr()) } == 0;
+    if !restored {
+        crate::ffi::error::clear();
+    }
+}
+
+/// The task CPython's own table shows for the loop.
+fn listed(event_loop: &EventLoop) -> Option<Obj> {
+    let found = call::call1(imports::stdlib_current_task(), event_loop.raw());
+    found.map_or_else(
+        |_| {
+            crate::ffi::error::clear();
+            None
+        },
+        |task| Some(task).filter(|task| !task.is_none()),
+    )
+}
+
 /// Up to 3.13: somebody hashes the loop, perhaps to look its current task up.
 #[cfg(not(Py_3_14))]
 pub(crate) fn publish_for_lookup(event_loop: &EventLoop) {
     let current: Raw = event_loop.current_task().cast_mut().cast();
-    if current.is_null() || event_loop.publishing.replace(true) {
+    // Once told, the table is the truth until the step ends: code may take the task off by hand.
+    if current.is_null() || !event_loop.published.get().is_null() || event_loop.publishing.replace(true) {
         return;
     }
     // SAFETY: A1; a dict. Setting hashes the loop again: `publishing` ends that recursion.
@@ -153,12 +200,15 @@ pub(crate) fn current_task(args: Args<'_>) -> PyResult<Obj> {
             None => call::call0(imports::get_running_loop())?,
         },
     };
-    if let Some(native) = EventLoop::of(event_loop.as_ptr()) {
+    if let Some(native) = EventLoop::of(event_loop.as_ptr())
+        && (native.published.get().is_null() || !native.is_own_thread())
+    {
         // SAFETY: the current task is alive: whoever steps it holds it.
         if let Some(task) = unsafe { native.current_task().as_ref() } {
             return Ok(task.obj());
         }
     }
+    // A C task, or code that took ours off by hand.
     call::call1(imports::stdlib_current_task(), event_loop.as_ptr())
 }
 

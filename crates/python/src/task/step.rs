@@ -302,10 +302,7 @@ fn wait_for_other(task: &Task, yielded: Obj) -> PyResult<()> {
         Err(Raised) => return throw_soon(task, take()),
     };
     if let Some(blocking) = blocking.filter(|blocking| !blocking.is_none()) {
-        return match wait_for_foreign_future(task, &yielded, &blocking) {
-            Ok(()) => Ok(()),
-            Err(Raised) => throw_soon(task, take()),
-        };
+        return wait_for_foreign_future(task, &yielded, &blocking);
     }
     let (task_text, yielded_text) = (call::repr(task.raw())?, call::repr(yielded.as_ptr())?);
     // SAFETY: a static type of the interpreter.
