@@ -208,7 +208,8 @@ class Job:
         failed = [test for test in sorted(results) if bad(results[test]) and (wanted is None or test in wanted)]
         if len(failed) <= RETRIED_TESTS_MAX:
             for test in failed:
-                for attempt in range(1, RETRIES + 1):
+                # A hang costs its whole limit each time.
+                for attempt in range(1, (1 if results[test]["outcome"] == "timeout" else RETRIES) + 1):
                     again = self.run_module(module_of(test), [test]).get(test)
                     if again is not None and not bad(again):
                         results[test] = again | {"retries": attempt, "first": results[test]}

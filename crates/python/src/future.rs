@@ -14,7 +14,9 @@ use crate::ffi::error::{PyResult, owned, raise, raise_object, restore, runtime_e
 use crate::ffi::freelist::FreeList;
 use crate::ffi::trampoline::{self, fastcall, noargs, onearg, property, unary_slot};
 use crate::ffi::types::{Method, TypeSpec};
-use crate::ffi::{Args, Native, Obj, Own, Raised, Raw, Slot, args, c, call, context, error, object, slot, stop_iteration, types};
+use crate::ffi::{
+    Args, Native, Obj, Own, Raised, Raw, Slot, args, c, call, context, error, object, slot, stop_iteration, types,
+};
 use crate::state::{helper, imports, names, state};
 use crate::task::Task;
 use std::cell::Cell;
@@ -185,7 +187,11 @@ impl Future {
     }
 
     fn extra_if_any(&self) -> Option<&mut Extra> {
-        if self.extra.get().is_null() { None } else { Some(self.extra()) }
+        if self.extra.get().is_null() {
+            None
+        } else {
+            Some(self.extra())
+        }
     }
 
     #[inline]
@@ -207,7 +213,11 @@ impl Future {
     #[inline]
     pub(crate) fn native_loop(&self) -> Option<&EventLoop> {
         // SAFETY: I2; the loop lives as long as this reference to it, which only `init` replaces.
-        if self.native.get() { Some(unsafe { &*self.event_loop.ptr().cast::<EventLoop>() }) } else { None }
+        if self.native.get() {
+            Some(unsafe { &*self.event_loop.ptr().cast::<EventLoop>() })
+        } else {
+            None
+        }
     }
 
     fn alive(&self) -> PyResult<()> {
@@ -257,7 +267,9 @@ impl Future {
         if let Some(native) = self.native_loop() {
             return native.schedule_call(callable, self.raw(), context.clone());
         }
-        let Some(event_loop) = self.event_loop.get() else { return Ok(()) };
+        let Some(event_loop) = self.event_loop.get() else {
+            return Ok(());
+        };
         let kwnames = call::tuple(&[names::context()])?;
         call::call_method(
             names::call_soon(),
@@ -388,7 +400,9 @@ impl Future {
     }
 
     pub(crate) fn set_cancel_message(&self, message: Option<Raw>) {
-        let message = message.filter(|message| !object::is_none(*message)).map(Obj::from_borrowed);
+        let message = message
+            .filter(|message| !object::is_none(*message))
+            .map(Obj::from_borrowed);
         if message.is_some() || !self.extra.get().is_null() {
             let old = std::mem::replace(&mut self.extra().cancel_message, message);
             drop(old);
@@ -441,7 +455,10 @@ impl Future {
         self.log_traceback.set(false);
         let exception = self.value.get_or_none();
         // Each retrieval shows the traceback the exception came with, not one grown by earlier retrievals.
-        let traceback = self.extra_if_any().and_then(|extra| extra.exception_traceback.take()).unwrap_or_else(Obj::none);
+        let traceback = self
+            .extra_if_any()
+            .and_then(|extra| extra.exception_traceback.take())
+            .unwrap_or_else(Obj::none);
         // SAFETY: A1; an exception instance, and a traceback or None.
         if unsafe { c::PyException_SetTraceback(exception.as_ptr(), traceback.as_ptr()) } < 0 {
             return Raised;
@@ -544,17 +561,29 @@ impl Future {
     /// Tells the exception handler about an exception nobody looked at.
     pub(crate) fn report_unretrieved(&self) -> PyResult<()> {
         self.log_traceback.set(false);
-        let Some(exception) = self.value.get() else { return Ok(()) };
-        let Some(event_loop) = self.event_loop.get() else { return Ok(()) };
+        let Some(exception) = self.value.get() else {
+            return Ok(());
+        };
+        let Some(event_loop) = self.event_loop.get() else {
+            return Ok(());
+        };
         let details = call::dict()?;
-        let message = call::string(&format!("{} exception was never retrieved", object::type_name(self.raw())))?;
+        let message = call::string(&format!(
+            "{} exception was never retrieved",
+            object::type_name(self.raw())
+        ))?;
         call::dict_set(&details, "message", message.as_ptr())?;
         call::dict_set(&details, "exception", exception.as_ptr())?;
         call::dict_set(&details, "future", self.raw())?;
         if let Some(stack) = self.source_traceback() {
             call::dict_set(&details, "source_traceback", stack.as_ptr())?;
         }
-        call::call_method(names::call_exception_handler(), &[event_loop.as_ptr(), details.as_ptr()], None).map(drop)
+        call::call_method(
+            names::call_exception_handler(),
+            &[event_loop.as_ptr(), details.as_ptr()],
+            None,
+        )
+        .map(drop)
     }
 }
 
@@ -564,14 +593,15 @@ pub(crate) fn current_event_loop() -> PyResult<Obj> {
         return Ok(running.obj());
     }
     // 3.11 warns from a private variant that takes the stack level.
-    if let Some(function) = call::getattr_optional(imports::events_module(), call::interned("_get_event_loop")?.as_ptr())? {
+    if let Some(function) =
+        call::getattr_optional(imports::events_module(), call::interned("_get_event_loop")?.as_ptr())?
+    {
         return call::call0(function.as_ptr());
     }
     call::call0(call::getattr(imports::events_module(), call::interned("get_event_loop")?.as_ptr())?.as_ptr())
 }
 
-const STOP_ITERATION_TEXT: &str =
-    "StopIteration interacts badly with generators and cannot be raised into a Future";
+const STOP_ITERATION_TEXT: &str = "StopIteration interacts badly with generators and cannot be raised into a Future";
 
 #[cfg(Py_3_12)]
 fn refuse_stop_iteration(exception: Obj) -> PyResult<Obj> {
@@ -611,7 +641,11 @@ fn py_exception(this: &Future) -> PyResult<Obj> {
         State::Cancelled => Err(this.raise_cancelled()),
         State::Finished => {
             this.log_traceback.set(false);
-            Ok(if this.failed.get() { this.value.get_or_none() } else { Obj::none() })
+            Ok(if this.failed.get() {
+                this.value.get_or_none()
+            } else {
+                Obj::none()
+            })
         }
     }
 }
@@ -685,7 +719,11 @@ impl Future {
 /// A callback as Python code sees it: a waiting task shows as its bound wakeup.
 fn show_waiter(waiter: Waiter) -> PyResult<Obj> {
     let obj = Obj::from_borrowed(waiter.raw());
-    if waiter.is_task() { crate::task::wakeup_function(&obj) } else { Ok(obj) }
+    if waiter.is_task() {
+        crate::task::wakeup_function(&obj)
+    } else {
+        Ok(obj)
+    }
 }
 
 /// `_callbacks`: None, or a list of (callback, context), as anyio reads it.
@@ -705,9 +743,7 @@ fn show_callbacks(this: &Future) -> PyResult<Obj> {
     }
     let list = call::list()?;
     for (waiter, context) in waiters.into_iter().zip(contexts) {
-        let context = context.or_else(|| {
-            Task::of(waiter.raw()).and_then(|task| task.context.get())
-        });
+        let context = context.or_else(|| Task::of(waiter.raw()).and_then(|task| task.context.get()));
         let shown = show_waiter(waiter)?;
         let pair = call::tuple(&[shown.as_ptr(), context.unwrap_or_else(Obj::none).as_ptr()])?;
         call::list_append(&list, pair.as_ptr())?;
@@ -783,12 +819,20 @@ fn show_loop(this: &Future) -> PyResult<Obj> {
 
 fn show_result(this: &Future) -> PyResult<Obj> {
     this.alive()?;
-    Ok(if this.failed.get() { Obj::none() } else { this.value.get_or_none() })
+    Ok(if this.failed.get() {
+        Obj::none()
+    } else {
+        this.value.get_or_none()
+    })
 }
 
 fn show_exception(this: &Future) -> PyResult<Obj> {
     this.alive()?;
-    Ok(if this.failed.get() { this.value.get_or_none() } else { Obj::none() })
+    Ok(if this.failed.get() {
+        this.value.get_or_none()
+    } else {
+        Obj::none()
+    })
 }
 
 fn show_source_traceback(this: &Future) -> PyResult<Obj> {
@@ -840,7 +884,9 @@ pub(crate) fn add_awaited_by(this: &Future, waiter: Raw) -> PyResult<()> {
 
 /// `future_discard_from_awaited_by(fut, waiter)` for a native `fut`.
 pub(crate) fn discard_awaited_by(this: &Future, waiter: Raw) -> PyResult<()> {
-    let Some(set) = this.extra_if_any().and_then(|extra| extra.awaited_by.clone()) else { return Ok(()) };
+    let Some(set) = this.extra_if_any().and_then(|extra| extra.awaited_by.clone()) else {
+        return Ok(());
+    };
     // SAFETY: A1.
     error::status(unsafe { c::PySet_Discard(set.as_ptr(), waiter) })
 }
@@ -866,7 +912,12 @@ fn set_class(this: &Future, value: Option<Raw>) -> PyResult<()> {
     // SAFETY: A1.
     let descriptor = owned(unsafe { c::PyObject_GetItem(descriptor.as_ptr(), key.as_ptr()) })?;
     let value = value.ok_or_else(|| type_error("can't delete __class__ attribute"))?;
-    call::call_method(call::interned("__set__")?.as_ptr(), &[descriptor.as_ptr(), this.raw(), value], None).map(drop)
+    call::call_method(
+        call::interned("__set__")?.as_ptr(),
+        &[descriptor.as_ptr(), this.raw(), value],
+        None,
+    )
+    .map(drop)
 }
 
 fn return_self(this: &Future) -> PyResult<Obj> {
@@ -975,13 +1026,9 @@ unsafe extern "C" fn future_dealloc(slf: Raw) {
         // SAFETY: a GC object.
         let fresh = unsafe { c::PyObject_GC_IsFinalized(slf) } == 0;
         let kind = object::type_of(slf);
-        // SAFETY: fields are dropped; a kept one only gives up its reference to the type.
-        unsafe {
-            if kind == Future::type_object() && fresh && FREE_FUTURES.push(slf) {
-                c::Py_DECREF(kind.cast());
-            } else {
-                types::free(slf);
-            }
+        if !(kind == Future::type_object() && fresh && FREE_FUTURES.push(slf)) {
+            // SAFETY: fields are dropped.
+            unsafe { types::free(slf) };
         }
     });
 }
@@ -1011,8 +1058,12 @@ fn py_await(this: &Future) -> PyResult<Obj> {
 }
 
 fn iter_next(this: &FutureIter) -> PyResult<Option<Obj>> {
-    let Some(future) = this.future.get() else { return Ok(None) };
-    let Some(future) = Future::of(future.as_ptr()) else { return Ok(None) };
+    let Some(future) = this.future.get() else {
+        return Ok(None);
+    };
+    let Some(future) = Future::of(future.as_ptr()) else {
+        return Ok(None);
+    };
     if future.is_done() {
         this.future.clear();
     }
@@ -1035,7 +1086,10 @@ fn iter_close(this: &FutureIter) -> PyResult<()> {
 
 fn iter_throw(this: &FutureIter, args: Args<'_>) -> PyResult<Obj> {
     let [kind, value, traceback] = args.bind("throw", &[c"type", c"value", c"traceback"], 3, 1)?;
-    let (kind, value) = (kind.unwrap_or(ptr::null_mut()), value.filter(|value| !object::is_none(*value)));
+    let (kind, value) = (
+        kind.unwrap_or(ptr::null_mut()),
+        value.filter(|value| !object::is_none(*value)),
+    );
     let traceback = traceback.filter(|traceback| !object::is_none(*traceback));
     if args.positional().len() > 1 {
         #[cfg(Py_3_12)]
@@ -1053,8 +1107,12 @@ fn iter_throw(this: &FutureIter, args: Args<'_>) -> PyResult<Obj> {
         }
     }
     // SAFETY: A1.
-    let (is_class, is_instance) =
-        unsafe { (c::PyExceptionClass_Check(kind) != 0, c::PyExceptionInstance_Check(kind) != 0) };
+    let (is_class, is_instance) = unsafe {
+        (
+            c::PyExceptionClass_Check(kind) != 0,
+            c::PyExceptionInstance_Check(kind) != 0,
+        )
+    };
     this.future.clear();
     let exception = if is_class {
         // SAFETY: A1.
@@ -1069,7 +1127,9 @@ fn iter_throw(this: &FutureIter, args: Args<'_>) -> PyResult<Obj> {
         }
         Obj::from_borrowed(kind)
     } else {
-        return Err(type_error("exceptions must be classes deriving BaseException or instances of such a class"));
+        return Err(type_error(
+            "exceptions must be classes deriving BaseException or instances of such a class",
+        ));
     };
     if let Some(traceback) = traceback {
         // SAFETY: A1; checked above.
@@ -1116,9 +1176,24 @@ fn build_iter(module: Raw) -> PyResult<Obj> {
         c::Py_TPFLAGS_DEFAULT | c::Py_TPFLAGS_HAVE_GC | c::Py_TPFLAGS_DISALLOW_INSTANTIATION,
     );
     spec.methods = vec![
-        onearg!(c"send", FutureIter, iter_send, c"send($self, value, /)\n--\n\nResume the iterator."),
-        fastcall!(c"throw", FutureIter, iter_throw, c"throw($self, type, value=None, traceback=None, /)\n--\n\nRaise an exception at the await."),
-        noargs!(c"close", FutureIter, iter_close, c"close($self, /)\n--\n\nForget the future."),
+        onearg!(
+            c"send",
+            FutureIter,
+            iter_send,
+            c"send($self, value, /)\n--\n\nResume the iterator."
+        ),
+        fastcall!(
+            c"throw",
+            FutureIter,
+            iter_throw,
+            c"throw($self, type, value=None, traceback=None, /)\n--\n\nRaise an exception at the await."
+        ),
+        noargs!(
+            c"close",
+            FutureIter,
+            iter_close,
+            c"close($self, /)\n--\n\nForget the future."
+        ),
     ];
     spec.slots = vec![
         (c::Py_tp_traverse, iter_traverse as *mut c_void),

@@ -73,7 +73,12 @@ static FREE_TIMER_HANDLES: FreeList<256> = FreeList::new();
 impl Handle {
     /// A handle for `callback(*arguments)` in `context`, with the loop's debug traceback if it is in debug mode.
     #[inline]
-    pub(crate) fn create(event_loop: &EventLoop, callback: Raw, arguments: &[Raw], context: Obj) -> PyResult<Own<Handle>> {
+    pub(crate) fn create(
+        event_loop: &EventLoop,
+        callback: Raw,
+        arguments: &[Raw],
+        context: Obj,
+    ) -> PyResult<Own<Handle>> {
         let obj = match FREE_HANDLES.pop(Handle::type_object()) {
             Some(obj) => obj,
             None => types::allocate(Handle::type_object())?,
@@ -86,13 +91,15 @@ impl Handle {
 
     #[inline]
     fn fill(&self, event_loop: &EventLoop, callback: Raw, arguments: &[Raw], context: Obj) -> PyResult<()> {
-        self.event_loop.set_option(Some(event_loop.obj()));
+        // I2: a new handle's slots are empty.
+        self.event_loop.init(event_loop.obj());
         self.flags.set(NATIVE);
-        self.callback.set_option(Some(Obj::from_borrowed(callback)));
-        self.context.set_option(Some(context));
+        self.callback.init(Obj::from_borrowed(callback));
+        self.context.init(context);
         self.set_arguments(arguments);
         if event_loop.is_debug() {
-            self.source_traceback.set(call::call0(helper("extract_stack")?.as_ptr())?);
+            self.source_traceback
+                .set(call::call0(helper("extract_stack")?.as_ptr())?);
         }
         Ok(())
     }
@@ -102,7 +109,7 @@ impl Handle {
         self.count.set(arguments.len() as u32);
         if arguments.len() <= INLINE {
             for (slot, argument) in self.arguments.iter().zip(arguments) {
-                slot.set_option(Some(Obj::from_borrowed(*argument)));
+                slot.init(Obj::from_borrowed(*argument));
             }
         } else {
             let all = Box::new(arguments.iter().map(|argument| Obj::from_borrowed(*argument)).collect());
@@ -114,7 +121,11 @@ impl Handle {
     #[inline]
     fn native_loop(&self) -> Option<&EventLoop> {
         // SAFETY: NATIVE is only set with an EventLoop in the slot, and gone when `clear` empties it.
-        if self.has(NATIVE) { Some(unsafe { &*self.event_loop.ptr().cast::<EventLoop>() }) } else { None }
+        if self.has(NATIVE) {
+            Some(unsafe { &*self.event_loop.ptr().cast::<EventLoop>() })
+        } else {
+            None
+        }
     }
 
     fn argument(&self, index: usize) -> Raw {
@@ -150,10 +161,10 @@ impl Handle {
     /// Drops callback and arguments, as asyncio's `cancel()` does. The context stays for `get_context`.
     pub(crate) fn release(&self) {
         let callback = self.callback.take();
-        self.count.set(0);
         let more = self.more.replace(ptr::null_mut());
+        let count = self.count.replace(0) as usize;
         if more.is_null() {
-            for slot in &self.arguments {
+            for slot in &self.arguments[..count.min(INLINE)] {
                 slot.clear();
             }
         } else {
@@ -188,14 +199,22 @@ impl Handle {
             });
         }
         let callback = Obj::from_borrowed(callback);
-        let held: Vec<Obj> = (0..count).map(|index| Obj::from_borrowed(self.argument(index))).collect();
+        let held: Vec<Obj> = (0..count)
+            .map(|index| Obj::from_borrowed(self.argument(index)))
+            .collect();
         let arguments: Vec<Raw> = held.iter().map(Obj::as_ptr).collect();
         call::call(callback.as_ptr(), &arguments, None)
     }
 
     /// Visits what the handle holds, for a loop that holds it alone.
     pub(crate) fn traverse(&self, visit: c::visitproc, arg: *mut c_void) -> c_int {
-        let fixed = [&self.event_loop, &self.callback, &self.context, &self.source_traceback, &self.repr];
+        let fixed = [
+            &self.event_loop,
+            &self.callback,
+            &self.context,
+            &self.source_traceback,
+            &self.repr,
+        ];
         for slot in fixed.into_iter().chain(&self.arguments) {
             let code = slot.traverse(visit, arg);
             if code != 0 {
@@ -283,7 +302,11 @@ fn cancel_on_foreign_loop(this: &Handle, event_loop: &Obj) -> PyResult<()> {
         keep_repr(this)?;
     }
     if TimerHandle::check(this.raw()) {
-        call::call_method(names::timer_handle_cancelled(), &[event_loop.as_ptr(), this.raw()], None)?;
+        call::call_method(
+            names::timer_handle_cancelled(),
+            &[event_loop.as_ptr(), this.raw()],
+            None,
+        )?;
     }
     Ok(())
 }
@@ -299,7 +322,9 @@ fn get_context(this: &Handle) -> PyResult<Obj> {
 /// `Handle._run`, for loops written in Python and for nested runs.
 fn run(this: &Handle) -> PyResult<()> {
     let event_loop = this.event_loop.get();
-    let native = event_loop.as_ref().and_then(|event_loop| EventLoop::of(event_loop.as_ptr()));
+    let native = event_loop
+        .as_ref()
+        .and_then(|event_loop| EventLoop::of(event_loop.as_ptr()));
     if let Some(native) = native {
         return native.run_handle_nested(&this.own());
     }
@@ -365,7 +390,8 @@ fn show_source_traceback(this: &Handle) -> PyResult<Obj> {
 }
 
 fn set_source_traceback(this: &Handle, value: Option<Raw>) -> PyResult<()> {
-    this.source_traceback.set_option(value.filter(|value| !object::is_none(*value)).map(Obj::from_borrowed));
+    this.source_traceback
+        .set_option(value.filter(|value| !object::is_none(*value)).map(Obj::from_borrowed));
     Ok(())
 }
 
@@ -374,7 +400,8 @@ fn show_repr(this: &Handle) -> PyResult<Obj> {
 }
 
 fn set_repr(this: &Handle, value: Option<Raw>) -> PyResult<()> {
-    this.repr.set_option(value.filter(|value| !object::is_none(*value)).map(Obj::from_borrowed));
+    this.repr
+        .set_option(value.filter(|value| !object::is_none(*value)).map(Obj::from_borrowed));
     Ok(())
 }
 
@@ -394,7 +421,9 @@ fn when(this: &TimerHandle) -> PyResult<Obj> {
 }
 
 fn set_when(this: &TimerHandle, value: Option<Raw>) -> PyResult<()> {
-    this.when.set(call::as_f64(value.ok_or_else(|| type_error("cannot delete attribute"))?)?);
+    this.when.set(call::as_f64(
+        value.ok_or_else(|| type_error("cannot delete attribute"))?,
+    )?);
     Ok(())
 }
 
@@ -419,12 +448,14 @@ fn init(this: &Handle, callback: Raw, arguments: Raw, event_loop: Raw, context: 
     this.callback.set(Obj::from_borrowed(callback));
     // SAFETY: A1; any iterable, asyncio passes a tuple.
     let arguments = crate::ffi::error::owned(unsafe { c::PySequence_Tuple(arguments) })?;
-    let all: Vec<Raw> =
-        (0..call::tuple_len(arguments.as_ptr())).map(|index| call::tuple_item(arguments.as_ptr(), index)).collect();
+    let all: Vec<Raw> = (0..call::tuple_len(arguments.as_ptr()))
+        .map(|index| call::tuple_item(arguments.as_ptr(), index))
+        .collect();
     this.set_arguments(&all);
     let debug = call::call_method(names::get_debug(), &[event_loop], None)?;
     if call::is_true(debug.as_ptr())? {
-        this.source_traceback.set(call::call0(helper("extract_stack")?.as_ptr())?);
+        this.source_traceback
+            .set(call::call0(helper("extract_stack")?.as_ptr())?);
     }
     Ok(())
 }
@@ -436,7 +467,13 @@ unsafe extern "C" fn handle_init(slf: Raw, positional: Raw, keywords: Raw) -> c_
                 args.bind("Handle.__init__", &[c"callback", c"args", c"loop", c"context"], 4, 3)?;
             // SAFETY: tp_init's receiver.
             let this = unsafe { &*slf.cast::<Handle>() };
-            init(this, callback.unwrap_or(ptr::null_mut()), arguments.unwrap_or(ptr::null_mut()), event_loop.unwrap_or(ptr::null_mut()), context)
+            init(
+                this,
+                callback.unwrap_or(ptr::null_mut()),
+                arguments.unwrap_or(ptr::null_mut()),
+                event_loop.unwrap_or(ptr::null_mut()),
+                context,
+            )
         })
     })
 }
@@ -449,7 +486,13 @@ unsafe extern "C" fn timer_handle_init(slf: Raw, positional: Raw, keywords: Raw)
             // SAFETY: tp_init's receiver.
             let this = unsafe { &*slf.cast::<TimerHandle>() };
             this.when.set(call::as_f64(when.unwrap_or(ptr::null_mut()))?);
-            init(&this.handle, callback.unwrap_or(ptr::null_mut()), arguments.unwrap_or(ptr::null_mut()), event_loop.unwrap_or(ptr::null_mut()), context)
+            init(
+                &this.handle,
+                callback.unwrap_or(ptr::null_mut()),
+                arguments.unwrap_or(ptr::null_mut()),
+                event_loop.unwrap_or(ptr::null_mut()),
+                context,
+            )
         })
     })
 }
@@ -511,13 +554,9 @@ unsafe extern "C" fn dealloc(slf: Raw) {
         } else {
             false
         };
-        // SAFETY: fields are dropped; a kept one only gives up its reference to the type.
-        unsafe {
-            if kept {
-                c::Py_DECREF(kind.cast());
-            } else {
-                types::free(slf);
-            }
+        if !kept {
+            // SAFETY: fields are dropped.
+            unsafe { types::free(slf) };
         }
     });
 }
@@ -532,9 +571,24 @@ pub(crate) fn build_types(module: Raw) -> PyResult<(Obj, Obj)> {
     );
     spec.weaklist_offset = Some(offset_of!(Handle, weaklist));
     spec.methods = vec![
-        noargs!(c"cancel", Handle, cancel, c"cancel($self, /)\n--\n\nCancel the callback; does nothing if it ran or was cancelled."),
-        noargs!(c"cancelled", Handle, cancelled, c"cancelled($self, /)\n--\n\nTrue if the callback was cancelled."),
-        noargs!(c"get_context", Handle, get_context, c"get_context($self, /)\n--\n\nThe contextvars.Context the callback runs in."),
+        noargs!(
+            c"cancel",
+            Handle,
+            cancel,
+            c"cancel($self, /)\n--\n\nCancel the callback; does nothing if it ran or was cancelled."
+        ),
+        noargs!(
+            c"cancelled",
+            Handle,
+            cancelled,
+            c"cancelled($self, /)\n--\n\nTrue if the callback was cancelled."
+        ),
+        noargs!(
+            c"get_context",
+            Handle,
+            get_context,
+            c"get_context($self, /)\n--\n\nThe contextvars.Context the callback runs in."
+        ),
         noargs!(c"_run", Handle, run, c"_run($self, /)\n--\n\nRun the callback now."),
     ];
     spec.properties = vec![
@@ -543,7 +597,12 @@ pub(crate) fn build_types(module: Raw) -> PyResult<(Obj, Obj)> {
         property!(c"_cancelled", Handle, show_cancelled, set_cancelled),
         property!(c"_loop", Handle, show_loop),
         property!(c"_context", Handle, get_context),
-        property!(c"_source_traceback", Handle, show_source_traceback, set_source_traceback),
+        property!(
+            c"_source_traceback",
+            Handle,
+            show_source_traceback,
+            set_source_traceback
+        ),
         property!(c"_repr", Handle, show_repr, set_repr),
         property!(c"__class__", Handle, class),
     ];

@@ -47,7 +47,8 @@ fn instance_check(this: &Class, instance: Raw) -> PyResult<bool> {
             let claimed = call::getattr(instance, call::interned("__class__")?.as_ptr())?;
             // SAFETY: A1; checked to be types.
             Ok(unsafe {
-                c::PyType_Check(claimed.as_ptr()) != 0 && c::PyType_IsSubtype(claimed.as_ptr().cast(), class.cast()) != 0
+                c::PyType_Check(claimed.as_ptr()) != 0
+                    && c::PyType_IsSubtype(claimed.as_ptr().cast(), class.cast()) != 0
             })
         }
     }
@@ -76,8 +77,18 @@ pub(crate) fn build(module: Raw) -> PyResult<Obj> {
     );
     spec.bases = vec![(&raw mut c::PyType_Type).cast()];
     spec.methods = vec![
-        onearg!(c"__instancecheck__", Class, instance_check, c"__instancecheck__($self, instance, /)\n--\n\n"),
-        onearg!(c"__subclasscheck__", Class, subclass_check, c"__subclasscheck__($self, subclass, /)\n--\n\n"),
+        onearg!(
+            c"__instancecheck__",
+            Class,
+            instance_check,
+            c"__instancecheck__($self, instance, /)\n--\n\n"
+        ),
+        onearg!(
+            c"__subclasscheck__",
+            Class,
+            subclass_check,
+            c"__subclasscheck__($self, subclass, /)\n--\n\n"
+        ),
     ];
     spec.build(module)
 }

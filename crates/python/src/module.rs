@@ -23,11 +23,7 @@ fn discard_from_awaited_by(args: Args<'_>) -> PyResult<()> {
     awaited_by(args, "future_discard_from_awaited_by", future::discard_awaited_by)
 }
 
-fn awaited_by(
-    args: Args<'_>,
-    name: &str,
-    change: fn(&future::Future, Raw) -> PyResult<()>,
-) -> PyResult<()> {
+fn awaited_by(args: Args<'_>, name: &str, change: fn(&future::Future, Raw) -> PyResult<()>) -> PyResult<()> {
     use crate::ffi::Native;
     let [fut, waiter] = args.bind(name, &[c"fut", c"waiter"], 2, 2)?;
     match (fut.and_then(future::Future::of), waiter) {
@@ -38,7 +34,9 @@ fn awaited_by(
 
 fn exec(module: Raw) -> PyResult<()> {
     if state::is_installed() {
-        return Err(import_error("asynchrotron supports one interpreter per process: it cannot be imported in a sub-interpreter"));
+        return Err(import_error(
+            "asynchrotron supports one interpreter per process: it cannot be imported in a sub-interpreter",
+        ));
     }
     let state_made = State {
         names: Names::load()?,
@@ -77,7 +75,11 @@ fn exec(module: Raw) -> PyResult<()> {
     if cfg!(Py_3_12) {
         // asyncio's own factory function, over our Task.
         let create = call::import_from("asyncio.tasks", "create_eager_task_factory")?;
-        add_to_module(module, c"eager_task_factory", &call::call1(create.as_ptr(), task_type.as_ptr())?)?;
+        add_to_module(
+            module,
+            c"eager_task_factory",
+            &call::call1(create.as_ptr(), task_type.as_ptr())?,
+        )?;
         add_to_module(module, c"create_eager_task_factory", &create)?;
     }
     add_to_module(module, c"__version__", &call::string(env!("CARGO_PKG_VERSION"))?)
@@ -97,8 +99,16 @@ fn functions() -> *mut c::PyMethodDef {
         function!(c"_panic_for_test", panic_for_test, c"_panic_for_test($module, /, *args)\n--\n\nPanic, for tests of what a panic becomes."),
     ];
     if cfg!(Py_3_14) {
-        all.push(function!(c"future_add_to_awaited_by", add_to_awaited_by, c"future_add_to_awaited_by($module, fut, waiter, /)\n--\n\nNote who awaits a future."));
-        all.push(function!(c"future_discard_from_awaited_by", discard_from_awaited_by, c"future_discard_from_awaited_by($module, fut, waiter, /)\n--\n\nForget who awaited a future."));
+        all.push(function!(
+            c"future_add_to_awaited_by",
+            add_to_awaited_by,
+            c"future_add_to_awaited_by($module, fut, waiter, /)\n--\n\nNote who awaits a future."
+        ));
+        all.push(function!(
+            c"future_discard_from_awaited_by",
+            discard_from_awaited_by,
+            c"future_discard_from_awaited_by($module, fut, waiter, /)\n--\n\nForget who awaited a future."
+        ));
     }
     leak_methods(all)
 }
@@ -107,13 +117,19 @@ fn functions() -> *mut c::PyMethodDef {
 #[allow(non_snake_case)]
 pub unsafe extern "C" fn PyInit__core() -> Raw {
     let slots = Box::leak(Box::new([
-        c::PyModuleDef_Slot { slot: c::Py_mod_exec, value: exec_slot as *mut _ },
+        c::PyModuleDef_Slot {
+            slot: c::Py_mod_exec,
+            value: exec_slot as *mut _,
+        },
         #[cfg(Py_3_12)]
         c::PyModuleDef_Slot {
             slot: c::Py_mod_multiple_interpreters,
             value: c::Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED,
         },
-        c::PyModuleDef_Slot { slot: 0, value: ptr::null_mut() },
+        c::PyModuleDef_Slot {
+            slot: 0,
+            value: ptr::null_mut(),
+        },
     ]));
     let definition = Box::leak(Box::new(c::PyModuleDef {
         m_base: c::PyModuleDef_HEAD_INIT,

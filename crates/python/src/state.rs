@@ -63,7 +63,19 @@ macro_rules! types {
         }
     };
 }
-types!(future, future_iter, task, handle, timer_handle, event_loop, ready_view, selector_view, operation, sleep_function, stream_transport);
+types!(
+    future,
+    future_iter,
+    task,
+    handle,
+    timer_handle,
+    event_loop,
+    ready_view,
+    selector_view,
+    operation,
+    sleep_function,
+    stream_transport
+);
 
 macro_rules! names {
     ($($name:ident = $text:literal),* $(,)?) => {

@@ -79,7 +79,10 @@ impl EventLoop {
         let token = Token::new(fd, generation);
         let readiness = Readiness::from_bits(bits);
         let mut told = false;
-        for (side, is_ready) in [(Side::Read, readiness.is_readable()), (Side::Write, readiness.is_writable())] {
+        for (side, is_ready) in [
+            (Side::Read, readiness.is_readable()),
+            (Side::Write, readiness.is_writable()),
+        ] {
             if !is_ready {
                 continue;
             }
@@ -117,7 +120,9 @@ impl EventLoop {
     fn add_callback(&self, args: Args<'_>, side: Side) -> PyResult<Obj> {
         let positional = args.positional();
         let [fd, callback, arguments @ ..] = positional else {
-            return Err(crate::ffi::error::type_error("a file descriptor and a callback are required"));
+            return Err(crate::ffi::error::type_error(
+                "a file descriptor and a callback are required",
+            ));
         };
         self.check_open()?;
         let fd = fileno(*fd)?;
@@ -151,7 +156,9 @@ impl EventLoop {
     pub(crate) fn flush_writes(&self) {
         loop {
             // SAFETY: I2; the transport is moved out before it runs.
-            let Some(transport) = (unsafe { (*self.inner().unflushed.get()).pop() }) else { return };
+            let Some(transport) = (unsafe { (*self.inner().unflushed.get()).pop() }) else {
+                return;
+            };
             transport.flush(self);
         }
     }
@@ -172,8 +179,8 @@ fn fileno(file: Raw) -> PyResult<i32> {
     let fd = if is_int {
         call::as_i64(file)?
     } else {
-        let found = call::call_method(crate::state::names::fileno(), &[file], None)
-            .and_then(|fd| call::as_i64(fd.as_ptr()));
+        let found =
+            call::call_method(crate::state::names::fileno(), &[file], None).and_then(|fd| call::as_i64(fd.as_ptr()));
         match found {
             Ok(fd) => fd,
             Err(_) => {
@@ -210,4 +217,3 @@ pub(crate) fn select(this: &EventLoop, timeout: Option<f64>) -> PyResult<Obj> {
     this.poll(timeout_ns)?;
     call::list()
 }
-

@@ -20,7 +20,6 @@ use crate::ffi::types::TypeSpec;
 use crate::ffi::{Native, Obj, Own, Raw, Slot, c, call, object, slot, thread, types};
 use crate::future::Future;
 use crate::state::state;
-use std::os::fd::AsRawFd;
 use crate::task::{Task, TaskList};
 use crate::transport::stream::StreamTransport;
 use reactor::{Events, Inbox, Registry, TickClock, TimerQueue, Waker};
@@ -28,6 +27,7 @@ use ready::{Entry, ReadyQueue, is_unique};
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::{c_int, c_ulong, c_void};
 use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -79,6 +79,8 @@ pub(crate) struct Inner {
     pub(crate) last_poll_ticks: Cell<u64>,
     pub(crate) poll_interval_ticks: Cell<u64>,
     pub(crate) entries_since_poll: Cell<usize>,
+    /// Registered descriptors nobody's latency depends on: the signal wake-up.
+    pub(crate) internal_fds: Cell<usize>,
     fork_generation: u32,
 }
 
@@ -258,7 +260,11 @@ impl EventLoop {
         let tasks = self.tasks().take_all();
         let owners = registry.map(|mut registry| {
             // In a fork's child the epoll instance is still the parent's: closing our descriptor is all.
-            if self.is_forked() { registry.abandon() } else { registry.take_all() }
+            if self.is_forked() {
+                registry.abandon()
+            } else {
+                registry.take_all()
+            }
         });
         for entry in ready.iter().chain(&timers).chain(&posted) {
             if let Some(handle) = entry.as_handle() {
@@ -278,7 +284,11 @@ unsafe extern "C" fn new(kind: *mut c::PyTypeObject, _args: Raw, _kwargs: Raw) -
         let make = || -> std::io::Result<Inner> {
             let waker = Waker::new()?;
             let registry = Registry::new()?;
-            registry.poller().add(waker.as_raw_fd(), reactor::Token::RESERVED.raw(), reactor::Interest::READABLE)?;
+            registry.poller().add(
+                waker.as_raw_fd(),
+                reactor::Token::RESERVED.raw(),
+                reactor::Interest::READABLE,
+            )?;
             Ok(Inner {
                 timers: UnsafeCell::new(TimerQueue::new()),
                 registry: UnsafeCell::new(Some(registry)),
@@ -292,6 +302,7 @@ unsafe extern "C" fn new(kind: *mut c::PyTypeObject, _args: Raw, _kwargs: Raw) -
                 last_poll_ticks: Cell::new(0),
                 poll_interval_ticks: Cell::new(0),
                 entries_since_poll: Cell::new(0),
+                internal_fds: Cell::new(0),
                 fork_generation: FORK_GENERATION.load(Ordering::Relaxed),
             })
         };
@@ -581,6 +592,17 @@ fn show_timer_cancelled_count(this: &EventLoop) -> PyResult<Obj> {
     call::int(unsafe { (*this.inner().timers.get()).dead_count() } as i64)
 }
 
+fn show_internal_fds(this: &EventLoop) -> PyResult<Obj> {
+    call::int(this.inner().internal_fds.get() as i64)
+}
+
+/// asyncio's `_make_self_pipe` and `_close_self_pipe` count their descriptor here.
+fn set_internal_fds(this: &EventLoop, value: Option<Raw>) -> PyResult<()> {
+    let value = value.ok_or_else(|| type_error("cannot delete attribute"))?;
+    this.inner().internal_fds.set(usize::try_from(call::as_i64(value)?).unwrap_or(0));
+    Ok(())
+}
+
 /// asyncio's own initialiser assigns these; their storage is native.
 fn ignore_assignment(_this: &EventLoop, _value: Option<Raw>) -> PyResult<()> {
     Ok(())
@@ -647,9 +669,25 @@ pub(crate) fn build_types(module: Raw) -> PyResult<Obj> {
         property!(c"_stopping", EventLoop, show_stopping, set_stopping),
         property!(c"_thread_id", EventLoop, show_thread_id, set_thread_id),
         property!(c"_task_factory", EventLoop, show_task_factory, set_task_factory),
-        property!(c"slow_callback_duration", EventLoop, show_slow_callback_duration, set_slow_callback_duration),
-        property!(c"_clock_resolution", EventLoop, show_clock_resolution, set_clock_resolution),
-        property!(c"_timer_cancelled_count", EventLoop, show_timer_cancelled_count, ignore_assignment),
+        property!(
+            c"slow_callback_duration",
+            EventLoop,
+            show_slow_callback_duration,
+            set_slow_callback_duration
+        ),
+        property!(
+            c"_clock_resolution",
+            EventLoop,
+            show_clock_resolution,
+            set_clock_resolution
+        ),
+        property!(
+            c"_timer_cancelled_count",
+            EventLoop,
+            show_timer_cancelled_count,
+            ignore_assignment
+        ),
+        property!(c"_internal_fds", EventLoop, show_internal_fds, set_internal_fds),
         property!(c"_ready", EventLoop, show_ready, ignore_assignment),
         property!(c"_scheduled", EventLoop, show_scheduled, ignore_assignment),
         property!(c"_selector", EventLoop, show_selector, ignore_assignment),
@@ -665,4 +703,3 @@ pub(crate) fn build_types(module: Raw) -> PyResult<Obj> {
     views::build_types(module)?;
     spec.build(module)
 }
-

@@ -105,7 +105,11 @@ impl EventLoop {
         self.collect_posted();
         let mut todo = self.ready().len();
         if todo == 0 || self.is_poll_due(todo) {
-            self.poll(if todo == 0 && !self.is_stopping() { None } else { Some(0) })?;
+            self.poll(if todo == 0 && !self.is_stopping() {
+                None
+            } else {
+                Some(0)
+            })?;
             todo = self.ready().len();
         }
         let inner = self.inner();
@@ -139,7 +143,9 @@ impl EventLoop {
         }
         // SAFETY: I2.
         let watched = unsafe {
-            (*inner.registry.get()).as_ref().is_some_and(|registry| !registry.is_empty())
+            (*inner.registry.get())
+                .as_ref()
+                .is_some_and(|registry| registry.len() > inner.internal_fds.get())
                 || !(*inner.timers.get()).is_empty()
         };
         // Reading the tick counter costs as much as a small entry: only where something can become due.
@@ -149,10 +155,13 @@ impl EventLoop {
     /// Moves what other threads posted into the ready queue.
     #[inline]
     pub(crate) fn collect_posted(&self) {
-        let inner = self.inner();
-        if inner.inbox.is_empty() {
-            return;
+        if !self.inner().inbox.is_empty() {
+            self.move_posted();
         }
+    }
+
+    fn move_posted(&self) {
+        let inner = self.inner();
         // SAFETY: I2; moving entries runs no Python code.
         let posted = unsafe { &mut *inner.posted.get() };
         inner.inbox.drain_into(posted);
@@ -220,7 +229,9 @@ impl EventLoop {
         // SAFETY: I2: the registry's poller and the events are used by this thread only while detached; the
         // registry itself is not moved: `close_core` refuses while the loop runs.
         let (poller, events) = unsafe {
-            let Some(registry) = (*inner.registry.get()).as_ref() else { return Ok(()) };
+            let Some(registry) = (*inner.registry.get()).as_ref() else {
+                return Ok(());
+            };
             (registry.poller(), &mut *inner.events.get())
         };
         let waited = if timeout_ns == Some(0) {
@@ -272,7 +283,8 @@ impl EventLoop {
                 inner.waker.drain();
             } else if registry.lookup(event.token).is_some() {
                 let token = Token::from_raw(event.token);
-                self.ready().push(Entry::readiness(token.fd(), token.generation(), event.readiness.bits()));
+                self.ready()
+                    .push(Entry::readiness(token.fd(), token.generation(), event.readiness.bits()));
             }
         }
     }
@@ -280,7 +292,9 @@ impl EventLoop {
     fn collect_due_timers(&self, now_ns: u64) {
         loop {
             // SAFETY: I2; the entry is moved out before anything else happens.
-            let Some(entry) = (unsafe { (*self.inner().timers.get()).pop_expired(now_ns) }) else { return };
+            let Some(entry) = (unsafe { (*self.inner().timers.get()).pop_expired(now_ns) }) else {
+                return;
+            };
             if entry.is_dead() {
                 // SAFETY: I2.
                 unsafe { (*self.inner().timers.get()).note_dead_popped() };
@@ -298,10 +312,18 @@ impl EventLoop {
     fn run_entry(&self, entry: Entry) -> PyResult<()> {
         match entry.into_work() {
             Work::Task(task) => {
-                if self.is_debug() { self.run_task_timed(task) } else { self.run_task(task) }
+                if self.is_debug() {
+                    self.run_task_timed(task)
+                } else {
+                    self.run_task(task)
+                }
             }
             Work::Handle(handle) => {
-                if self.is_debug() { self.run_handle_timed(handle) } else { self.run_handle(handle) }
+                if self.is_debug() {
+                    self.run_handle_timed(handle)
+                } else {
+                    self.run_handle(handle)
+                }
             }
             Work::Future(future) => self.finish_sleep(&future),
             Work::Readiness { fd, generation, bits } => self.dispatch(fd, generation, bits),
@@ -309,7 +331,11 @@ impl EventLoop {
     }
 
     fn finish_sleep(&self, future: &Future) -> PyResult<()> {
-        if future.is_done() { Ok(()) } else { future.set_result(Obj::none()) }
+        if future.is_done() {
+            Ok(())
+        } else {
+            future.set_result(Obj::none())
+        }
     }
 
     #[inline]
@@ -377,8 +403,8 @@ impl EventLoop {
         }
         #[cfg(Py_3_14)]
         registry::withdraw(self);
-        let wanted = handle.context.get_or_none();
-        let outcome = self.enter_context(wanted.as_ptr()).and_then(|()| {
+        // The context outlives the call: the thread state holds what is entered.
+        let outcome = self.enter_context(handle.context.ptr()).and_then(|()| {
             let unique = is_unique(&*handle) && !handle.has(REPEATING);
             handle.invoke(unique)
         });
@@ -425,6 +451,11 @@ impl EventLoop {
         }
         self.leave_context();
         let seconds = call::float(seconds)?;
-        call::call(helper("slow_callback")?.as_ptr(), &[self.raw(), who, seconds.as_ptr()], None).map(drop)
+        call::call(
+            helper("slow_callback")?.as_ptr(),
+            &[self.raw(), who, seconds.as_ptr()],
+            None,
+        )
+        .map(drop)
     }
 }

@@ -25,7 +25,11 @@ fn deadline_ns(when: f64) -> u64 {
     let ns = when * 1e9;
     // NaN fails the comparison, too.
     if ns > 0.0 {
-        if ns < NEVER_NS as f64 { ns as u64 + u64::from((ns as u64 as f64) < ns) } else { NEVER_NS }
+        if ns < NEVER_NS as f64 {
+            ns as u64 + u64::from((ns as u64 as f64) < ns)
+        } else {
+            NEVER_NS
+        }
     } else {
         0
     }
@@ -34,7 +38,11 @@ fn deadline_ns(when: f64) -> u64 {
 impl EventLoop {
     #[inline]
     pub(crate) fn check_open(&self) -> PyResult<()> {
-        if self.is_closed() { Err(runtime_error("Event loop is closed")) } else { Ok(()) }
+        if self.is_closed() {
+            Err(runtime_error("Event loop is closed"))
+        } else {
+            Ok(())
+        }
     }
 
     /// In debug mode: only the loop's own thread may schedule without `_threadsafe`.
@@ -137,7 +145,11 @@ fn missing_callback(method: &str, given: usize, skip: usize) -> Raised {
         (_, 0, _) => &["delay", "callback"],
         _ => &["callback"],
     };
-    let text = names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(" and ");
+    let text = names
+        .iter()
+        .map(|name| format!("'{name}'"))
+        .collect::<Vec<_>>()
+        .join(" and ");
     let plural = if names.len() == 1 { "" } else { "s" };
     type_error(&format!(
         "BaseEventLoop.{method}() missing {} required positional argument{plural}: {text}",
@@ -274,13 +286,25 @@ pub(crate) fn create_task(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
     if !args.has_keywords() && args.positional().len() == 1 {
         return finish_task(Task::create(this, args.positional()[0], None, None, false)?);
     }
-    let [coroutine, name, context, eager] =
-        args.bind("BaseEventLoop.create_task", &[c"coro", c"name", c"context", c"eager_start"], 1, 1)?;
+    let [coroutine, name, context, eager] = args.bind(
+        "BaseEventLoop.create_task",
+        &[c"coro", c"name", c"context", c"eager_start"],
+        1,
+        1,
+    )?;
     if eager.is_some() && !state().create_task_takes_eager_start {
-        return Err(type_error("BaseEventLoop.create_task() got an unexpected keyword argument 'eager_start'"));
+        return Err(type_error(
+            "BaseEventLoop.create_task() got an unexpected keyword argument 'eager_start'",
+        ));
     }
     let eager = eager.map_or(Ok(false), call::is_true)?;
-    finish_task(Task::create(this, coroutine.unwrap_or(ptr::null_mut()), name, context, eager)?)
+    finish_task(Task::create(
+        this,
+        coroutine.unwrap_or(ptr::null_mut()),
+        name,
+        context,
+        eager,
+    )?)
 }
 
 /// asyncio drops its own frame from the debug traceback; ours has none to drop.

@@ -40,7 +40,9 @@ unsafe impl Native for SelectorView {
 fn make<T: Native>(event_loop: &EventLoop) -> PyResult<Obj> {
     let obj = types::allocate(T::type_object())?;
     // SAFETY: both view types have View's layout.
-    unsafe { &*obj.as_ptr().cast::<View>() }.event_loop.set(event_loop.obj());
+    unsafe { &*obj.as_ptr().cast::<View>() }
+        .event_loop
+        .set(event_loop.obj());
     Ok(obj)
 }
 
@@ -63,7 +65,11 @@ impl View {
 fn as_handle(event_loop: &EventLoop, entry: Entry) -> PyResult<Obj> {
     let (function, argument, context) = match entry.into_work() {
         Work::Handle(handle) => return Ok(handle.into_obj()),
-        Work::Task(task) => (crate::task::step_function(&task.obj())?, None, task.context.get_or_none()),
+        Work::Task(task) => (
+            crate::task::step_function(&task.obj())?,
+            None,
+            task.context.get_or_none(),
+        ),
         Work::Future(future) => (
             Obj::from_borrowed(imports::set_result_unless_cancelled()),
             Some((future.obj(), Obj::none())),
@@ -77,11 +83,19 @@ fn as_handle(event_loop: &EventLoop, entry: Entry) -> PyResult<Obj> {
                 call::int(i64::from(generation))?.as_ptr(),
                 call::int(i64::from(bits))?.as_ptr(),
             ])?;
-            let handle = Handle::create(event_loop, function.as_ptr(), &[number.as_ptr()], context::copy_current()?)?;
+            let handle = Handle::create(
+                event_loop,
+                function.as_ptr(),
+                &[number.as_ptr()],
+                context::copy_current()?,
+            )?;
             return Ok(handle.into_obj());
         }
     };
-    let arguments: Vec<Raw> = argument.iter().flat_map(|(first, second)| [first.as_ptr(), second.as_ptr()]).collect();
+    let arguments: Vec<Raw> = argument
+        .iter()
+        .flat_map(|(first, second)| [first.as_ptr(), second.as_ptr()])
+        .collect();
     Ok(Handle::create(event_loop, function.as_ptr(), &arguments, context)?.into_obj())
 }
 
@@ -100,7 +114,10 @@ fn popleft(this: &View) -> PyResult<Obj> {
 
 fn append(this: &View, handle: Raw) -> PyResult<()> {
     if Handle::of(handle).is_none() {
-        return Err(type_error(&format!("a Handle was expected, got {}", call::repr(handle)?)));
+        return Err(type_error(&format!(
+            "a Handle was expected, got {}",
+            call::repr(handle)?
+        )));
     }
     // SAFETY: checked above.
     let handle = unsafe { Own::<Handle>::from_obj_unchecked(Obj::from_borrowed(handle)) };
@@ -120,7 +137,10 @@ unsafe extern "C" fn len(slf: Raw) -> isize {
 
 fn select(this: &SelectorView, args: Args<'_>) -> PyResult<Obj> {
     let [timeout] = args.bind("select", &[c"timeout"], 1, 0)?;
-    let timeout = timeout.filter(|timeout| !object::is_none(*timeout)).map(call::as_f64).transpose()?;
+    let timeout = timeout
+        .filter(|timeout| !object::is_none(*timeout))
+        .map(call::as_f64)
+        .transpose()?;
     io::select(this.view.target(), timeout)
 }
 
@@ -136,17 +156,42 @@ unsafe extern "C" fn dealloc(slf: Raw) {
 
 pub(super) fn build_types(module: Raw) -> PyResult<()> {
     let flags = c::Py_TPFLAGS_DEFAULT | c::Py_TPFLAGS_DISALLOW_INSTANTIATION;
-    let mut spec = TypeSpec::new(c"asynchrotron._core.ReadyView", c"A live view of a loop's ready queue.", size_of::<View>(), flags);
+    let mut spec = TypeSpec::new(
+        c"asynchrotron._core.ReadyView",
+        c"A live view of a loop's ready queue.",
+        size_of::<View>(),
+        flags,
+    );
     spec.methods = vec![
-        noargs!(c"popleft", View, popleft, c"popleft($self, /)\n--\n\nTake the next entry out, as a Handle."),
-        onearg!(c"append", View, append, c"append($self, handle, /)\n--\n\nPut a Handle at the end."),
+        noargs!(
+            c"popleft",
+            View,
+            popleft,
+            c"popleft($self, /)\n--\n\nTake the next entry out, as a Handle."
+        ),
+        onearg!(
+            c"append",
+            View,
+            append,
+            c"append($self, handle, /)\n--\n\nPut a Handle at the end."
+        ),
         noargs!(c"clear", View, clear, c"clear($self, /)\n--\n\nDrop all entries."),
     ];
-    spec.slots = vec![(c::Py_tp_dealloc, dealloc as *mut c_void), (c::Py_sq_length, len as *mut c_void)];
-    state().types.ready_view.store(spec.build(module)?.into_ptr().cast(), Ordering::Relaxed);
+    spec.slots = vec![
+        (c::Py_tp_dealloc, dealloc as *mut c_void),
+        (c::Py_sq_length, len as *mut c_void),
+    ];
+    state()
+        .types
+        .ready_view
+        .store(spec.build(module)?.into_ptr().cast(), Ordering::Relaxed);
 
-    let mut spec =
-        TypeSpec::new(c"asynchrotron._core.SelectorView", c"A loop's poller with a selector's one method.", size_of::<SelectorView>(), flags);
+    let mut spec = TypeSpec::new(
+        c"asynchrotron._core.SelectorView",
+        c"A loop's poller with a selector's one method.",
+        size_of::<SelectorView>(),
+        flags,
+    );
     spec.methods = vec![fastcall!(
         c"select",
         SelectorView,
@@ -154,6 +199,9 @@ pub(super) fn build_types(module: Raw) -> PyResult<()> {
         c"select($self, /, timeout=None)\n--\n\nPoll; what is ready goes into the ready queue, the list returned is empty."
     )];
     spec.slots = vec![(c::Py_tp_dealloc, dealloc as *mut c_void)];
-    state().types.selector_view.store(spec.build(module)?.into_ptr().cast(), Ordering::Relaxed);
+    state()
+        .types
+        .selector_view
+        .store(spec.build(module)?.into_ptr().cast(), Ordering::Relaxed);
     Ok(())
 }

@@ -20,11 +20,19 @@ impl<'a> Args<'a> {
     pub(crate) unsafe fn new(args: *const Raw, nargs: usize, kwnames: Raw) -> Args<'a> {
         let keywords = if kwnames.is_null() { 0 } else { call::tuple_len(kwnames) };
         if args.is_null() {
-            return Args { positional: &[], keyword_values: &[], kwnames: ptr::null_mut() };
+            return Args {
+                positional: &[],
+                keyword_values: &[],
+                kwnames: ptr::null_mut(),
+            };
         }
         // SAFETY: the vectorcall protocol: `nargs` values, then one per keyword name.
         let all = unsafe { std::slice::from_raw_parts(args, nargs + keywords) };
-        Args { positional: &all[..nargs], keyword_values: &all[nargs..], kwnames }
+        Args {
+            positional: &all[..nargs],
+            keyword_values: &all[nargs..],
+            kwnames,
+        }
     }
 
     #[inline]
@@ -39,7 +47,10 @@ impl<'a> Args<'a> {
 
     fn keywords(&self) -> impl Iterator<Item = (Raw, Raw)> + use<'a> {
         let kwnames = self.kwnames;
-        self.keyword_values.iter().enumerate().map(move |(index, value)| (call::tuple_item(kwnames, index), *value))
+        self.keyword_values
+            .iter()
+            .enumerate()
+            .map(move |(index, value)| (call::tuple_item(kwnames, index), *value))
     }
 
     /// Only a `context` keyword, for the `call_*` family; `function` names it in errors.
@@ -98,7 +109,9 @@ impl<'a> Args<'a> {
             };
             if bound[index].is_some() {
                 let name = names[index].to_string_lossy();
-                return Err(type_error(&format!("{function}() got multiple values for argument '{name}'")));
+                return Err(type_error(&format!(
+                    "{function}() got multiple values for argument '{name}'"
+                )));
             }
             bound[index] = Some(value);
         }
@@ -117,11 +130,7 @@ impl<'a> Args<'a> {
 }
 
 /// Runs `f` with the arguments of a `tp_init`/`tp_new` call (tuple and dict) in vectorcall form.
-pub(crate) fn with_tuple_and_dict<T>(
-    args: Raw,
-    kwargs: Raw,
-    f: impl FnOnce(Args<'_>) -> PyResult<T>,
-) -> PyResult<T> {
+pub(crate) fn with_tuple_and_dict<T>(args: Raw, kwargs: Raw, f: impl FnOnce(Args<'_>) -> PyResult<T>) -> PyResult<T> {
     let count = call::tuple_len(args);
     let mut values: Vec<Raw> = (0..count).map(|index| call::tuple_item(args, index)).collect();
     let mut names = Vec::new();
@@ -152,7 +161,11 @@ fn unexpected_keyword(function: &str, name: Raw) -> super::Raised {
 
 #[cold]
 fn too_many(function: &str, positional_max: usize, required: usize, given: usize) -> super::Raised {
-    let bound = if positional_max == required { "exactly" } else { "at most" };
+    let bound = if positional_max == required {
+        "exactly"
+    } else {
+        "at most"
+    };
     let plural = if positional_max == 1 { "" } else { "s" };
     type_error(&if positional_max == 0 {
         format!("{function}() takes no positional arguments ({given} given)")

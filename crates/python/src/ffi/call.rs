@@ -158,13 +158,21 @@ pub(crate) fn as_f64(object: Raw) -> PyResult<f64> {
     let value = unsafe { c::PyFloat_AsDouble(object) };
     // The comparison with -1.0 is the C API's own error protocol.
     #[allow(clippy::float_cmp)]
-    if value == -1.0 && super::error::occurred() { Err(Raised) } else { Ok(value) }
+    if value == -1.0 && super::error::occurred() {
+        Err(Raised)
+    } else {
+        Ok(value)
+    }
 }
 
 pub(crate) fn as_i64(object: Raw) -> PyResult<i64> {
     // SAFETY: A1.
     let value = unsafe { c::PyLong_AsLongLong(object) };
-    if value == -1 && super::error::occurred() { Err(Raised) } else { Ok(value) }
+    if value == -1 && super::error::occurred() {
+        Err(Raised)
+    } else {
+        Ok(value)
+    }
 }
 
 pub(crate) fn tuple(items: &[Raw]) -> PyResult<Obj> {

@@ -93,8 +93,7 @@ pub(crate) fn take_if_any() -> Option<Obj> {
     }
     #[cfg(not(Py_3_12))]
     {
-        let (mut kind, mut value, mut traceback) =
-            (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
+        let (mut kind, mut value, mut traceback) = (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
         // SAFETY: A1; three out-pointers, normalized together as the C API asks.
         unsafe {
             c::PyErr_Fetch(&raw mut kind, &raw mut value, &raw mut traceback);

@@ -17,7 +17,10 @@ unsafe impl<const MAX: usize> Sync for FreeList<MAX> {}
 
 impl<const MAX: usize> FreeList<MAX> {
     pub(crate) const fn new() -> FreeList<MAX> {
-        FreeList { len: UnsafeCell::new(0), items: UnsafeCell::new([ptr::null_mut(); MAX]) }
+        FreeList {
+            len: UnsafeCell::new(0),
+            items: UnsafeCell::new([ptr::null_mut(); MAX]),
+        }
     }
 
     /// An object with a fresh header and stale fields: every field must be written before it is tracked.
@@ -32,11 +35,12 @@ impl<const MAX: usize> FreeList<MAX> {
             *len -= 1;
             (*self.items.get())[*len]
         };
-        // SAFETY: memory of exactly this type, pushed by `push`.
-        Obj::from_owned(unsafe { c::PyObject_Init(raw, kind) })
+        // SAFETY: memory of exactly this type, pushed by `push`, which kept the reference to the type.
+        unsafe { revive(raw, kind) };
+        Obj::from_owned(raw)
     }
 
-    /// Keeps a dead, untracked instance; false when full (the caller frees it).
+    /// Keeps a dead, untracked instance with its reference to its type; false when full (the caller frees it).
     #[inline]
     pub(crate) fn push(&self, raw: Raw) -> bool {
         // SAFETY: as `pop`.
@@ -49,5 +53,26 @@ impl<const MAX: usize> FreeList<MAX> {
             *len += 1;
         }
         true
+    }
+}
+
+/// Gives a dead object its first reference. `PyObject_Init` would do it, too, for 5 ns more.
+///
+/// # Safety
+/// `raw` is a dead object of type `kind`, reference count zero, still holding its type.
+#[inline]
+unsafe fn revive(raw: Raw, kind: *mut c::PyTypeObject) {
+    #[cfg(all(target_pointer_width = "64", target_endian = "little", not(Py_GIL_DISABLED)))]
+    {
+        let _ = kind;
+        // Of all versions the count's low half is the first 32 bits, flags (3.14) and overflow are zero.
+        // SAFETY: the header begins with the count.
+        unsafe { raw.cast::<u64>().write(1) };
+    }
+    #[cfg(not(all(target_pointer_width = "64", target_endian = "little", not(Py_GIL_DISABLED))))]
+    // SAFETY: as the caller's; the reference to the type that `push` kept is counted again.
+    unsafe {
+        c::PyObject_Init(raw, kind);
+        c::Py_DECREF(kind.cast());
     }
 }

@@ -137,7 +137,10 @@ pub(crate) unsafe trait Native: Sized {
 
     #[inline]
     fn own(&self) -> Own<Self> {
-        Own { obj: Obj::from_borrowed(self.raw()), of: PhantomData }
+        Own {
+            obj: Obj::from_borrowed(self.raw()),
+            of: PhantomData,
+        }
     }
 
     #[inline]
@@ -182,6 +185,9 @@ impl<T: Native> Deref for Own<T> {
 
 impl<T: Native> Clone for Own<T> {
     fn clone(&self) -> Own<T> {
-        Own { obj: self.obj.clone(), of: PhantomData }
+        Own {
+            obj: self.obj.clone(),
+            of: PhantomData,
+        }
     }
 }

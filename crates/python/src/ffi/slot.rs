@@ -25,7 +25,11 @@ impl Slot {
     #[inline]
     pub(crate) fn get(&self) -> Option<Obj> {
         let raw = self.0.get();
-        if raw.is_null() { None } else { Some(Obj::from_borrowed(raw)) }
+        if raw.is_null() {
+            None
+        } else {
+            Some(Obj::from_borrowed(raw))
+        }
     }
 
     /// A new reference, None (the object) when empty.
@@ -44,9 +48,18 @@ impl Slot {
         drop(Obj::from_owned(self.0.replace(value.into_ptr())));
     }
 
+    /// Fills a slot that is known to be empty.
+    #[inline]
+    pub(crate) fn init(&self, value: Obj) {
+        debug_assert!(self.0.get().is_null());
+        self.0.set(value.into_ptr());
+    }
+
     #[inline]
     pub(crate) fn set_option(&self, value: Option<Obj>) {
-        drop(Obj::from_owned(self.0.replace(value.map_or(ptr::null_mut(), Obj::into_ptr))));
+        drop(Obj::from_owned(
+            self.0.replace(value.map_or(ptr::null_mut(), Obj::into_ptr)),
+        ));
     }
 
     #[inline]

@@ -7,7 +7,7 @@
 use super::error::{PyResult, owned};
 use super::freelist::FreeList;
 use super::types::TypeSpec;
-use super::{Obj, Raised, Raw, c, object, trampoline, types};
+use super::{Obj, Raised, Raw, c, trampoline, types};
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -61,11 +61,7 @@ unsafe extern "C" fn dealloc(slf: Raw) {
         for reference in dead {
             drop(Obj::from_owned(reference));
         }
-        let kind = object::type_of(slf);
-        if FREE.push(slf) {
-            // SAFETY: `pop` takes a reference to the type again.
-            unsafe { c::Py_DECREF(kind.cast()) };
-        } else {
+        if !FREE.push(slf) {
             // SAFETY: args is the last field alive.
             unsafe {
                 c::Py_XDECREF(ptr::replace(&raw mut (*raw).args, ptr::null_mut()));

@@ -36,7 +36,9 @@ impl Method {
     pub(crate) fn fastcall(name: &'static CStr, entry: FastEntry, doc: &'static CStr) -> Method {
         Method(c::PyMethodDef {
             ml_name: name.as_ptr(),
-            ml_meth: c::PyMethodDefPointer { PyCFunctionFastWithKeywords: entry },
+            ml_meth: c::PyMethodDefPointer {
+                PyCFunctionFastWithKeywords: entry,
+            },
             ml_flags: c::METH_FASTCALL | c::METH_KEYWORDS,
             ml_doc: doc.as_ptr(),
         })
@@ -57,9 +59,7 @@ impl Method {
     /// A bound function object of this definition: what `_callbacks` shows for a waiting task.
     pub(crate) fn bind(definition: &'static c::PyMethodDef, slf: &Obj) -> PyResult<Obj> {
         // SAFETY: A1; the definition is static.
-        owned(unsafe {
-            c::PyCFunction_NewEx(ptr::from_ref(definition).cast_mut(), slf.as_ptr(), ptr::null_mut())
-        })
+        owned(unsafe { c::PyCFunction_NewEx(ptr::from_ref(definition).cast_mut(), slf.as_ptr(), ptr::null_mut()) })
     }
 }
 
@@ -111,11 +111,19 @@ impl TypeSpec {
 
     /// Makes the type in `module`.
     pub(crate) fn build(self, module: Raw) -> PyResult<Obj> {
-        let methods = terminated(self.methods.into_iter().map(|method| method.0).collect(), zeroed_method());
-        let properties =
-            terminated(self.properties.into_iter().map(|property| property.0).collect(), zeroed_property());
+        let methods = terminated(
+            self.methods.into_iter().map(|method| method.0).collect(),
+            zeroed_method(),
+        );
+        let properties = terminated(
+            self.properties.into_iter().map(|property| property.0).collect(),
+            zeroed_property(),
+        );
         let mut members = Vec::new();
-        for (name, offset) in [(c"__dictoffset__", self.dict_offset), (c"__weaklistoffset__", self.weaklist_offset)] {
+        for (name, offset) in [
+            (c"__dictoffset__", self.dict_offset),
+            (c"__weaklistoffset__", self.weaklist_offset),
+        ] {
             if let Some(offset) = offset {
                 members.push(c::PyMemberDef {
                     name: name.as_ptr(),
@@ -128,13 +136,34 @@ impl TypeSpec {
         }
         let members = terminated(members, c::PyMemberDef::default());
 
-        let mut slots: Vec<c::PyType_Slot> =
-            self.slots.iter().map(|(slot, pfunc)| c::PyType_Slot { slot: *slot, pfunc: *pfunc }).collect();
-        slots.push(c::PyType_Slot { slot: c::Py_tp_doc, pfunc: self.doc.as_ptr().cast_mut().cast() });
-        slots.push(c::PyType_Slot { slot: c::Py_tp_methods, pfunc: methods.cast() });
-        slots.push(c::PyType_Slot { slot: c::Py_tp_getset, pfunc: properties.cast() });
-        slots.push(c::PyType_Slot { slot: c::Py_tp_members, pfunc: members.cast() });
-        slots.push(c::PyType_Slot { slot: 0, pfunc: ptr::null_mut() });
+        let mut slots: Vec<c::PyType_Slot> = self
+            .slots
+            .iter()
+            .map(|(slot, pfunc)| c::PyType_Slot {
+                slot: *slot,
+                pfunc: *pfunc,
+            })
+            .collect();
+        slots.push(c::PyType_Slot {
+            slot: c::Py_tp_doc,
+            pfunc: self.doc.as_ptr().cast_mut().cast(),
+        });
+        slots.push(c::PyType_Slot {
+            slot: c::Py_tp_methods,
+            pfunc: methods.cast(),
+        });
+        slots.push(c::PyType_Slot {
+            slot: c::Py_tp_getset,
+            pfunc: properties.cast(),
+        });
+        slots.push(c::PyType_Slot {
+            slot: c::Py_tp_members,
+            pfunc: members.cast(),
+        });
+        slots.push(c::PyType_Slot {
+            slot: 0,
+            pfunc: ptr::null_mut(),
+        });
 
         let mut spec = c::PyType_Spec {
             name: self.name.as_ptr(),
@@ -143,7 +172,11 @@ impl TypeSpec {
             flags: self.flags as u32,
             slots: slots.as_mut_ptr(),
         };
-        let bases = if self.bases.is_empty() { None } else { Some(super::call::tuple(&self.bases)?) };
+        let bases = if self.bases.is_empty() {
+            None
+        } else {
+            Some(super::call::tuple(&self.bases)?)
+        };
         let bases = bases.as_ref().map_or(ptr::null_mut(), Obj::as_ptr);
         // SAFETY: A1; the spec's parts live through the call, what the type keeps (methods, members, doc) for ever.
         let made = owned(unsafe { c::PyType_FromModuleAndSpec(module, &raw mut spec, bases) })?;

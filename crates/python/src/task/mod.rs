@@ -106,7 +106,9 @@ impl TaskList {
     /// The tasks, newest first, as they are now. Nothing may run Python while the iterator lives.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Task> {
         // SAFETY: linked tasks are alive (I1), and stay so while nothing runs.
-        std::iter::successors(unsafe { self.0.get().as_ref() }, |task| unsafe { task.next.get().as_ref() })
+        std::iter::successors(unsafe { self.0.get().as_ref() }, |task| unsafe {
+            task.next.get().as_ref()
+        })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -165,7 +167,10 @@ impl Task {
     fn start(&self, coroutine: Raw, name: Option<Raw>, context: Option<Raw>, eager_start: bool) -> PyResult<()> {
         if !is_coroutine(coroutine)? {
             self.put(LOG_DESTROY, false);
-            return Err(type_error(&format!("a coroutine was expected, got {}", call::repr(coroutine)?)));
+            return Err(type_error(&format!(
+                "a coroutine was expected, got {}",
+                call::repr(coroutine)?
+            )));
         }
         let context = match context.filter(|context| !object::is_none(*context)) {
             Some(context) if context::check(context) => Obj::from_borrowed(context),
@@ -261,7 +266,11 @@ impl Task {
     fn set_name(&self, name: Raw) -> PyResult<()> {
         // SAFETY: A1; a string stays what it is, anything else becomes one.
         let name = owned(unsafe {
-            if c::PyUnicode_CheckExact(name) != 0 { c::Py_NewRef(name) } else { c::PyObject_Str(name) }
+            if c::PyUnicode_CheckExact(name) != 0 {
+                c::Py_NewRef(name)
+            } else {
+                c::PyObject_Str(name)
+            }
         })?;
         self.number.set(0);
         self.name.set(name);
@@ -301,12 +310,23 @@ impl Task {
 
 fn wakeup_definition() -> &'static Method {
     static DEFINITION: OnceLock<SyncMethod> = OnceLock::new();
-    &DEFINITION.get_or_init(|| SyncMethod(onearg!(c"task_wakeup", Task, step::wakeup, c"Step the task a future woke."))).0
+    &DEFINITION
+        .get_or_init(|| {
+            SyncMethod(onearg!(
+                c"task_wakeup",
+                Task,
+                step::wakeup,
+                c"Step the task a future woke."
+            ))
+        })
+        .0
 }
 
 fn step_definition() -> &'static Method {
     static DEFINITION: OnceLock<SyncMethod> = OnceLock::new();
-    &DEFINITION.get_or_init(|| SyncMethod(fastcall!(c"task_step", Task, step::step_from_python, c"Step the task."))).0
+    &DEFINITION
+        .get_or_init(|| SyncMethod(fastcall!(c"task_step", Task, step::step_from_python, c"Step the task.")))
+        .0
 }
 
 struct SyncMethod(Method);
@@ -364,7 +384,11 @@ fn py_print_stack(this: &Task, args: Args<'_>) -> PyResult<Obj> {
     let [limit, file] = args.bind("print_stack", &[c"limit", c"file"], 0, 0)?;
     let limit = limit.map_or_else(Obj::none, Obj::from_borrowed);
     let file = file.map_or_else(Obj::none, Obj::from_borrowed);
-    call::call(helper("task_print_stack")?.as_ptr(), &[this.raw(), limit.as_ptr(), file.as_ptr()], None)
+    call::call(
+        helper("task_print_stack")?.as_ptr(),
+        &[this.raw(), limit.as_ptr(), file.as_ptr()],
+        None,
+    )
 }
 
 fn py_set_result(_this: &Task, _result: Raw) -> PyResult<()> {
@@ -380,7 +404,11 @@ fn py_repr(this: &Task) -> PyResult<Obj> {
 }
 
 fn show_fut_waiter(this: &Task) -> PyResult<Obj> {
-    Ok(if this.has(THROW) { Obj::none() } else { this.waiter.get_or_none() })
+    Ok(if this.has(THROW) {
+        Obj::none()
+    } else {
+        this.waiter.get_or_none()
+    })
 }
 
 fn show_must_cancel(this: &Task) -> PyResult<Obj> {
@@ -439,7 +467,9 @@ unsafe extern "C" fn task_clear(slf: Raw) -> c_int {
 }
 
 fn report_destroyed(this: &Task) -> PyResult<()> {
-    let Some(event_loop) = this.future.event_loop.get() else { return Ok(()) };
+    let Some(event_loop) = this.future.event_loop.get() else {
+        return Ok(());
+    };
     let details = call::dict()?;
     call::dict_set(&details, "task", this.raw())?;
     let message = call::string("Task was destroyed but it is pending!")?;
@@ -447,7 +477,12 @@ fn report_destroyed(this: &Task) -> PyResult<()> {
     if let Some(stack) = this.future.source_traceback() {
         call::dict_set(&details, "source_traceback", stack.as_ptr())?;
     }
-    call::call_method(names::call_exception_handler(), &[event_loop.as_ptr(), details.as_ptr()], None).map(drop)
+    call::call_method(
+        names::call_exception_handler(),
+        &[event_loop.as_ptr(), details.as_ptr()],
+        None,
+    )
+    .map(drop)
 }
 
 fn needs_finalizer(this: &Task) -> bool {
@@ -496,13 +531,9 @@ unsafe extern "C" fn task_dealloc(slf: Raw) {
         // SAFETY: a GC object.
         let fresh = unsafe { c::PyObject_GC_IsFinalized(slf) } == 0;
         let kind = object::type_of(slf);
-        // SAFETY: fields are dropped; a kept one only gives up its reference to the type.
-        unsafe {
-            if kind == Task::type_object() && fresh && FREE_TASKS.push(slf) {
-                c::Py_DECREF(kind.cast());
-            } else {
-                types::free(slf);
-            }
+        if !(kind == Task::type_object() && fresh && FREE_TASKS.push(slf)) {
+            // SAFETY: fields are dropped.
+            unsafe { types::free(slf) };
         }
     });
 }

@@ -37,7 +37,9 @@ fn cannot_enter(task: &Task, running: &Task) -> crate::ffi::Raised {
     let (Ok(task), Ok(running)) = (call::repr(task.raw()), call::repr(running.raw())) else {
         return crate::ffi::Raised;
     };
-    runtime_error(&format!("Cannot enter into task {task} while another task {running} is being executed."))
+    runtime_error(&format!(
+        "Cannot enter into task {task} while another task {running} is being executed."
+    ))
 }
 
 /// The step is over.
@@ -66,7 +68,11 @@ pub(crate) fn publish_switch(event_loop: &EventLoop) -> PyResult<()> {
         let current: Raw = event_loop.current_task().cast_mut().cast();
         if event_loop.published.get() != current {
             event_loop.published.set(current);
-            let shown = if current.is_null() { Obj::none() } else { Obj::from_borrowed(current) };
+            let shown = if current.is_null() {
+                Obj::none()
+            } else {
+                Obj::from_borrowed(current)
+            };
             call::call(imports::swap_current_task(), &[event_loop.raw(), shown.as_ptr()], None)?;
         }
     }
@@ -111,7 +117,10 @@ pub(crate) fn put_aside(event_loop: &EventLoop) -> Told {
     if published.is_null() {
         return Told::default();
     }
-    let told = Told { published: Some(Obj::from_borrowed(published)), listed: listed(event_loop) };
+    let told = Told {
+        published: Some(Obj::from_borrowed(published)),
+        listed: listed(event_loop),
+    };
     withdraw(event_loop);
     told
 }
@@ -221,7 +230,12 @@ pub(crate) fn all_tasks(args: Args<'_>) -> PyResult<Obj> {
     };
     let set = call::call1(imports::stdlib_all_tasks(), event_loop.as_ptr())?;
     if let Some(native) = EventLoop::of(event_loop.as_ptr()) {
-        let tasks: Vec<Obj> = native.tasks().iter().filter(|task| !task.future.is_done()).map(Native::obj).collect();
+        let tasks: Vec<Obj> = native
+            .tasks()
+            .iter()
+            .filter(|task| !task.future.is_done())
+            .map(Native::obj)
+            .collect();
         for task in tasks {
             // SAFETY: A1; a set.
             crate::ffi::error::status(unsafe { c::PySet_Add(set.as_ptr(), task.as_ptr()) })?;
@@ -261,7 +275,10 @@ pub(crate) fn ensure_future(args: Args<'_>) -> PyResult<Obj> {
     // SAFETY: a static type of the interpreter.
     let is_coroutine =
         object::type_of(given) == &raw mut c::PyCoro_Type || object::type_of(given) == state().types.operation();
-    if no_loop && is_coroutine && let Some(running) = EventLoop::running() {
+    if no_loop
+        && is_coroutine
+        && let Some(running) = EventLoop::running()
+    {
         return crate::event_loop::schedule::create_task_of(running, given);
     }
     if no_loop && (crate::future::Future::check_exact(given) || Task::check_exact(given)) {
@@ -269,5 +286,9 @@ pub(crate) fn ensure_future(args: Args<'_>) -> PyResult<Obj> {
     }
     let kwnames = call::tuple(&[call::interned("loop")?.as_ptr()])?;
     let event_loop = event_loop.map_or_else(Obj::none, Obj::from_borrowed);
-    call::call(imports::stdlib_ensure_future(), &[given, event_loop.as_ptr()], Some(&kwnames))
+    call::call(
+        imports::stdlib_ensure_future(),
+        &[given, event_loop.as_ptr()],
+        Some(&kwnames),
+    )
 }

@@ -38,7 +38,9 @@ pub(crate) fn run(task: &Task, event_loop: &EventLoop) -> PyResult<()> {
 /// `task.__step(exc)` from a foreign loop's callback, or from the debugger's hand.
 pub(crate) fn step_from_python(task: &Task, args: Args<'_>) -> PyResult<()> {
     let [exception] = args.bind("task_step", &[c"exc"], 1, 0)?;
-    let exception = exception.filter(|exception| !object::is_none(*exception)).map(Obj::from_borrowed);
+    let exception = exception
+        .filter(|exception| !object::is_none(*exception))
+        .map(Obj::from_borrowed);
     step_anywhere(task, exception)
 }
 
@@ -46,7 +48,9 @@ pub(crate) fn step_from_python(task: &Task, args: Args<'_>) -> PyResult<()> {
 pub(crate) fn wakeup(task: &Task, future: Raw) -> PyResult<()> {
     let exception = match Future::of_exact(future) {
         Some(native) => native.result().err().map(|_| take()),
-        None => call::call_method(names::result(), &[future], None).err().map(|_| take()),
+        None => call::call_method(names::result(), &[future], None)
+            .err()
+            .map(|_| take()),
     };
     step_anywhere(task, exception)
 }
@@ -141,8 +145,9 @@ fn step(task: &Task, thrown: Option<Obj>) -> PyResult<()> {
         }
     }
     if task.has(MUST_CANCEL) {
-        let is_cancelled =
-            exception.as_ref().is_some_and(|exception| error::is_instance_of(exception.as_ptr(), imports::cancelled_error()));
+        let is_cancelled = exception
+            .as_ref()
+            .is_some_and(|exception| error::is_instance_of(exception.as_ptr(), imports::cancelled_error()));
         if !is_cancelled {
             exception = Some(task.future.make_cancelled_error()?);
         }
@@ -155,7 +160,9 @@ fn step(task: &Task, thrown: Option<Obj>) -> PyResult<()> {
                 // Cancelled by itself just before it returned.
                 task.put(MUST_CANCEL, false);
                 let message = task.future.cancel_message();
-                finish(task, |future| future.cancel(message.as_ref().map(Obj::as_ptr)).map(drop))
+                finish(task, |future| {
+                    future.cancel(message.as_ref().map(Obj::as_ptr)).map(drop)
+                })
             } else {
                 finish(task, |future| future.set_result(result))
             }
@@ -166,13 +173,18 @@ fn step(task: &Task, thrown: Option<Obj>) -> PyResult<()> {
 
 #[cold]
 fn already_done(task: &Task, exception: Option<&Obj>) -> Raised {
-    let Ok(task) = call::repr(task.raw()) else { return Raised };
+    let Ok(task) = call::repr(task.raw()) else {
+        return Raised;
+    };
     let exception = match exception.map(|exception| call::repr(exception.as_ptr())) {
         None => String::new(),
         Some(Ok(text)) => text,
         Some(Err(raised)) => return raised,
     };
-    raise(imports::invalid_state_error(), &format!("__step(): already done: {task} {exception}"))
+    raise(
+        imports::invalid_state_error(),
+        &format!("__step(): already done: {task} {exception}"),
+    )
 }
 
 /// Completes the task, then drops the loop's reference to it.
@@ -263,7 +275,10 @@ fn step_again(task: &Task) -> PyResult<()> {
 #[inline]
 fn wait_for_native(task: &Task, future: &Future, yielded: Obj) -> PyResult<()> {
     if yielded.as_ptr() == task.raw() {
-        return fail_soon(task, &format!("Task cannot await on itself: {}", call::repr(task.raw())?));
+        return fail_soon(
+            task,
+            &format!("Task cannot await on itself: {}", call::repr(task.raw())?),
+        );
     }
     if future.event_loop.ptr() != task.future.event_loop.ptr() {
         return different_loop(task, &yielded);
@@ -279,7 +294,11 @@ fn wait_for_native(task: &Task, future: &Future, yielded: Obj) -> PyResult<()> {
     }
     future.add_waiting_task(task);
     task.waiter.set_option(Some(yielded));
-    if task.has(MUST_CANCEL) { deliver_cancel(task) } else { Ok(()) }
+    if task.has(MUST_CANCEL) {
+        deliver_cancel(task)
+    } else {
+        Ok(())
+    }
 }
 
 /// A cancellation asked for while the coroutine ran reaches the future it now waits for.
@@ -295,7 +314,10 @@ fn deliver_cancel(task: &Task) -> PyResult<()> {
 
 fn wait_for_other(task: &Task, yielded: Obj) -> PyResult<()> {
     if yielded.as_ptr() == task.raw() {
-        return fail_soon(task, &format!("Task cannot await on itself: {}", call::repr(task.raw())?));
+        return fail_soon(
+            task,
+            &format!("Task cannot await on itself: {}", call::repr(task.raw())?),
+        );
     }
     let blocking = match call::getattr_optional(yielded.as_ptr(), names::asyncio_future_blocking()) {
         Ok(blocking) => blocking,
@@ -329,7 +351,11 @@ fn wait_for_foreign_future(task: &Task, yielded: &Obj, blocking: &Obj) -> PyResu
     if !call::is_true(blocking.as_ptr())? {
         return not_awaited(task, yielded);
     }
-    call::setattr(yielded.as_ptr(), names::asyncio_future_blocking(), Obj::bool(false).as_ptr())?;
+    call::setattr(
+        yielded.as_ptr(),
+        names::asyncio_future_blocking(),
+        Obj::bool(false).as_ptr(),
+    )?;
     let function = wakeup_function(&task.obj())?;
     let context = task.context.get_or_none();
     let kwnames = call::tuple(&[names::context()])?;
@@ -339,19 +365,29 @@ fn wait_for_foreign_future(task: &Task, yielded: &Obj, blocking: &Obj) -> PyResu
         Some(&kwnames),
     )?;
     task.waiter.set_option(Some(yielded.clone()));
-    if task.has(MUST_CANCEL) { deliver_cancel(task) } else { Ok(()) }
+    if task.has(MUST_CANCEL) {
+        deliver_cancel(task)
+    } else {
+        Ok(())
+    }
 }
 
 #[cold]
 fn different_loop(task: &Task, yielded: &Obj) -> PyResult<()> {
     let (task_text, yielded_text) = (call::repr(task.raw())?, call::repr(yielded.as_ptr())?);
-    fail_soon(task, &format!("Task {task_text} got Future {yielded_text} attached to a different loop"))
+    fail_soon(
+        task,
+        &format!("Task {task_text} got Future {yielded_text} attached to a different loop"),
+    )
 }
 
 #[cold]
 fn not_awaited(task: &Task, yielded: &Obj) -> PyResult<()> {
     let (task_text, yielded_text) = (call::repr(task.raw())?, call::repr(yielded.as_ptr())?);
-    fail_soon(task, &format!("yield was used instead of yield from in task {task_text} with {yielded_text}"))
+    fail_soon(
+        task,
+        &format!("yield was used instead of yield from in task {task_text} with {yielded_text}"),
+    )
 }
 
 /// Throws `RuntimeError(text)` into the coroutine next turn.
@@ -373,4 +409,3 @@ fn throw_soon(task: &Task, exception: Obj) -> PyResult<()> {
     let function = super::step_function(&task.obj())?;
     task.call_soon_foreign(function.as_ptr(), Some(exception.as_ptr()))
 }
-

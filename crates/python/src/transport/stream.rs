@@ -26,5 +26,11 @@ impl StreamTransport {
 }
 
 pub(crate) fn build_type(module: Raw) -> PyResult<Obj> {
-    TypeSpec::new(c"asynchrotron._core.StreamTransport", c"", size_of::<StreamTransport>(), c::Py_TPFLAGS_DEFAULT).build(module)
+    TypeSpec::new(
+        c"asynchrotron._core.StreamTransport",
+        c"",
+        size_of::<StreamTransport>(),
+        c::Py_TPFLAGS_DEFAULT,
+    )
+    .build(module)
 }
