@@ -14,7 +14,7 @@ import asyncio
 from asyncio import *  # noqa: F403
 from typing import TYPE_CHECKING, Any
 
-from . import registry
+from . import _core, _helpers, registry
 from ._core import __version__ as __version__
 from .install import install as install
 from .install import uninstall as uninstall
@@ -52,6 +52,7 @@ else:
 __all__ = list(dict.fromkeys([*asyncio.__all__, "EventLoop", "TaskGroup", "__version__", "install", "uninstall"]))
 
 registry.make_visible()
+_core._use_helpers(_helpers)
 
 
 def __getattr__(name: str) -> Any:

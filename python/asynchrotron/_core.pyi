@@ -13,6 +13,8 @@ from socket import socket
 from traceback import StackSummary
 from typing import Any, TypeAlias, TypeVar, TypeVarTuple, Unpack, final, overload
 
+from typing_extensions import disjoint_base
+
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
 _Ts = TypeVarTuple("_Ts")
@@ -22,6 +24,7 @@ _CoroutineLike: TypeAlias = Coroutine[Any, Any, _T]
 
 __version__: str
 
+@disjoint_base
 class Handle(asyncio.Handle):
     _callback: Callable[..., object] | None
     _args: Sequence[Any]
@@ -31,13 +34,25 @@ class Handle(asyncio.Handle):
     _cancelled: bool
     def get_context(self) -> Context: ...
 
-class TimerHandle(Handle, asyncio.TimerHandle):
+@disjoint_base
+class TimerHandle(asyncio.TimerHandle):
     _when: float
     _scheduled: bool
+    def __lt__(self, other: asyncio.TimerHandle, /) -> bool: ...
+    def __le__(self, other: asyncio.TimerHandle, /) -> bool: ...
+    def __gt__(self, other: asyncio.TimerHandle, /) -> bool: ...
+    def __ge__(self, other: asyncio.TimerHandle, /) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
 
+@disjoint_base
 class Future(asyncio.Future[_T]): ...
-class Task(Future[_T_co], asyncio.Task[_T_co]): ...  # type: ignore[type-var]  # as asyncio's own stub
 
+@disjoint_base
+class Task(asyncio.Task[_T_co]):
+    """At run time a subclass of the Future above."""
+
+@disjoint_base
 class EventLoop:
     """The native base of asynchrotron.EventLoop; of no use alone."""
 
@@ -96,16 +111,16 @@ class EventLoop:
     def _run_turns(self) -> None:
         """Run turns until _stopping is set."""
     def _add_reader(
-        self, fd: int, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self, fd: Any, callback: Callable[..., object], /, *args: Any, context: Context | None = None
     ) -> Handle: ...
-    def _remove_reader(self, fd: int) -> bool: ...
+    def _remove_reader(self, fd: Any, /) -> bool: ...
     def _add_writer(
-        self, fd: int, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self, fd: Any, callback: Callable[..., object], /, *args: Any, context: Context | None = None
     ) -> Handle: ...
-    def _remove_writer(self, fd: int) -> bool: ...
-    def _timer_handle_cancelled(self, handle: Any) -> None: ...
+    def _remove_writer(self, fd: Any, /) -> bool: ...
+    def _timer_handle_cancelled(self, handle: Any, /) -> None: ...
     def _write_to_self(self) -> None: ...
-    def _transport_at(self, fd: int) -> StreamTransport | None:
+    def _transport_at(self, fd: int, /) -> StreamTransport | None:
         """Return the native transport that owns a descriptor."""
     def _close_core(self) -> None:
         """Drop everything pending and close the poller; in a forked child, without touching the parent's interests."""
@@ -157,3 +172,5 @@ if sys.version_info >= (3, 12):
         context: Context | None = None,
     ) -> asyncio.Task[_T]: ...
     def create_eager_task_factory(custom_task_constructor: Callable[..., _TaskT]) -> Callable[..., _TaskT]: ...
+
+def _use_helpers(module: Any, /) -> None: ...

@@ -229,6 +229,7 @@ except KeyboardInterrupt:
 finally:
     loop.close()
     task._log_destroy_pending = False
+    task._log_traceback = False  # The signal may also have met the coroutine's own code.
 """,
     "inside a callback": """
 loop = new_event_loop()

@@ -3,7 +3,7 @@
 use crate::ffi::error::{PyResult, import_error};
 use crate::ffi::trampoline::{self, function};
 use crate::ffi::types::{add_to_module, leak_methods};
-use crate::ffi::{Args, Obj, Raw, c, call, stop_iteration};
+use crate::ffi::{Args, Obj, Raw, Slot, c, call, stop_iteration};
 use crate::state::{self, Imports, Names, State, Types, state};
 use crate::{event_loop, future, handle, metaclass, task, transport};
 use std::ffi::c_int;
@@ -42,6 +42,7 @@ fn exec(module: Raw) -> PyResult<()> {
         names: Names::load()?,
         imports: Imports::load()?,
         types: Types::new(),
+        helpers: Slot::empty(),
         create_task_takes_eager_start: state::create_task_takes_eager_start()?,
     };
     state::install(state_made);
@@ -96,6 +97,11 @@ fn functions() -> *mut c::PyMethodDef {
         function!(c"all_tasks_everywhere", task::registry::all_tasks_everywhere, c"all_tasks_everywhere($module, /)\n--\n\nEvery pending native task of every loop."),
         function!(c"create_task", task::registry::create_task, c"create_task($module, coro, /, **kwargs)\n--\n\nSchedule a coroutine on the running loop; returns a Task."),
         function!(c"ensure_future", task::registry::ensure_future, c"ensure_future($module, coro_or_future, /, *, loop=None)\n--\n\nA future for a coroutine, an awaitable or a future."),
+        function!(
+            c"_use_helpers",
+            state::use_helpers,
+            c"_use_helpers($module, module, /)\n--\n\nHand over the module of cold Python helpers."
+        ),
         function!(c"_panic_for_test", panic_for_test, c"_panic_for_test($module, /, *args)\n--\n\nPanic, for tests of what a panic becomes."),
     ];
     if cfg!(Py_3_14) {

@@ -5,7 +5,7 @@
 //! change for state per interpreter, as `ffi::freelist` is for free-threading.
 
 use crate::ffi::error::PyResult;
-use crate::ffi::{Obj, Raw, c, call};
+use crate::ffi::{Args, Obj, Raw, Slot, c, call};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -30,6 +30,8 @@ pub(crate) struct State {
     pub(crate) names: Names,
     pub(crate) imports: Imports,
     pub(crate) types: Types,
+    /// The module `asynchrotron._helpers`.
+    pub(crate) helpers: Slot,
     /// Which keywords `loop.create_task` takes changed within 3.13.
     pub(crate) create_task_takes_eager_start: bool,
 }
@@ -182,7 +184,19 @@ pub(crate) mod imports {
 }
 pub(crate) use imports::Imports;
 
-/// A function of `asynchrotron._helpers`: what is cold stays Python.
+/// A function of `asynchrotron._helpers`: what is cold stays Python. The package hands the module over
+/// (`use_helpers`), so that reports made while the interpreter shuts down need no import.
 pub(crate) fn helper(name: &str) -> PyResult<Obj> {
-    call::import_from("asynchrotron._helpers", name)
+    let module = match state().helpers.get() {
+        Some(module) => module,
+        None => call::import("asynchrotron._helpers")?,
+    };
+    call::getattr(module.as_ptr(), call::interned(name)?.as_ptr())
+}
+
+/// `_use_helpers(module)`.
+pub(crate) fn use_helpers(args: Args<'_>) -> PyResult<()> {
+    let [module] = args.bind("_use_helpers", &[c"module"], 1, 1)?;
+    state().helpers.set_option(module.map(Obj::from_borrowed));
+    Ok(())
 }

@@ -104,19 +104,34 @@ impl<T> Registry<T> {
         self.set(fd, Interest::READABLE, owner)
     }
 
-    /// As [`set_reader`](Self::set_reader), but if the interest lingers the kernel is asked whether it still knows `fd`
-    /// (one call). Without asking, a socket that took over the number of a closed one would wait for ever.
+    /// As [`set_reader`](Self::set_reader), but the kernel is asked whether it still knows `fd` (one call) where
+    /// `set_reader` would make none. Without asking, a socket that took over the number of a closed one would wait for
+    /// ever.
+    #[inline]
     pub fn set_reader_verified(&mut self, fd: RawFd, owner: T) -> Result<Option<T>, (io::Error, T)> {
-        if let Some(slot) = self.slot_mut(fd)
-            && slot.reader.is_none()
-            && slot.interest.contains(Interest::READABLE)
-        {
-            let (generation, interest) = (slot.generation, slot.interest);
-            if let Err(error) = self.tell(fd, generation, interest, interest) {
-                return Err((error, owner));
-            }
+        if let Err(error) = self.verify(fd, Interest::READABLE) {
+            return Err((error, owner));
         }
         self.set_reader(fd, owner)
+    }
+
+    /// As [`set_reader_verified`](Self::set_reader_verified), for the writer.
+    #[inline]
+    pub fn set_writer_verified(&mut self, fd: RawFd, owner: T) -> Result<Option<T>, (io::Error, T)> {
+        if let Err(error) = self.verify(fd, Interest::WRITABLE) {
+            return Err((error, owner));
+        }
+        self.set_writer(fd, owner)
+    }
+
+    fn verify(&mut self, fd: RawFd, side: Interest) -> io::Result<()> {
+        match self.slot_mut(fd) {
+            Some(slot) if slot.interest.contains(side) => {
+                let (generation, interest) = (slot.generation, slot.interest);
+                self.tell(fd, generation, interest, interest)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Makes `owner` the writer of `fd`; otherwise as [`set_reader`](Self::set_reader).

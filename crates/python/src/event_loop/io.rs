@@ -31,7 +31,7 @@ impl EventLoop {
         self.check_fork()?;
         let outcome = self.with_registry(|registry| match side {
             Side::Read => registry.set_reader_verified(fd, owner),
-            Side::Write => registry.set_writer(fd, owner),
+            Side::Write => registry.set_writer_verified(fd, owner),
         });
         match outcome {
             None => Ok(None),

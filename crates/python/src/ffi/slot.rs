@@ -12,6 +12,10 @@ use std::ptr;
 pub(crate) struct Slot(Cell<Raw>);
 
 impl Slot {
+    pub(crate) const fn empty() -> Slot {
+        Slot(Cell::new(ptr::null_mut()))
+    }
+
     #[inline]
     pub(crate) fn ptr(&self) -> Raw {
         self.0.get()
