@@ -3,8 +3,9 @@
 set -eu
 folder=$1 requirements=$2
 shift 2
-run=${*% *}                     # the words before the interpreter: none, or how to enter its root folder
-[ "$run" != "$*" ] || run=
+python="$*"
+run=${python% *}                # the words before the interpreter: none, or how to enter its root folder
+[ "$run" != "$python" ] || run=
 rm -rf "$folder"
 "$@" -m venv "$folder"
 # Lock files are complete, so nothing outside them may come in.

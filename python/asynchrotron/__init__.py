@@ -53,6 +53,10 @@ __all__ = list(dict.fromkeys([*asyncio.__all__, "EventLoop", "TaskGroup", "__ver
 
 registry.make_visible()
 _core._use_helpers(_helpers)
+if sys.version_info >= (3, 14):
+    from ._thread_state import offsets as _offsets
+
+    _core._use_thread_state(*(_offsets() or (0, 0)))
 
 
 def __getattr__(name: str) -> Any:

@@ -116,9 +116,16 @@ class Scene:
         return self.stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
 
     async def connect(
-        self, recorder: Callable[..., Any] = Recorder, *, tight: bool = False, before: Any = None, **reactions: Any
+        self,
+        recorder: Callable[..., Any] = Recorder,
+        *,
+        tight: bool = False,
+        before: Any = None,
+        returned: Any = None,
+        **reactions: Any,
     ) -> Any:
-        """Connect and give the transport. `tight` keeps the kernel's buffers small; `before` acts on the peer first."""
+        """Connect and give the transport. `tight` keeps the kernel's buffers small; `before` acts on the peer first;
+        `returned` is called in the step in which create_connection() returned."""
         self.proto = proto = recorder(self.log, **reactions)
         folder = self.stack.enter_context(tempfile.TemporaryDirectory())
         path = os.path.join(folder, "socket")
@@ -133,7 +140,14 @@ class Scene:
                 making = self.loop.create_connection(lambda: proto, *listener.getsockname())
             else:
                 making = self.loop.create_unix_connection(lambda: proto, path)
-            task = asyncio.ensure_future(making)
+
+            async def make() -> Any:
+                result = await making
+                if returned is not None:
+                    returned()
+                return result
+
+            task = asyncio.ensure_future(make())
             listener.setblocking(False)
             while self.peer is None:
                 try:
@@ -226,8 +240,8 @@ class Scene:
         return written
 
     async def end(self) -> None:
-        if self.transport is not None:
-            self.transport.abort()
+        if self.transport is not None and not self.proto.is_lost and self.transport.get_protocol() is not None:
+            self.transport.abort()  # never after connection_lost: stock's own transport breaks there
             await self.settle(0)
         if self.server is not None:
             self.server.close()

@@ -104,6 +104,12 @@ fn functions() -> *mut c::PyMethodDef {
         ),
         function!(c"_panic_for_test", panic_for_test, c"_panic_for_test($module, /, *args)\n--\n\nPanic, for tests of what a panic becomes."),
     ];
+    #[cfg(Py_3_14)]
+    all.push(function!(
+        c"_use_thread_state",
+        task::registry::use_thread_state,
+        c"_use_thread_state($module, running_loop, running_task, /)\n--\n\nOffsets of asyncio's fields in the thread state; True if they hold."
+    ));
     if cfg!(Py_3_14) {
         all.push(function!(
             c"future_add_to_awaited_by",

@@ -45,3 +45,55 @@ pub(crate) fn is_finalizing() -> bool {
     // SAFETY: no precondition.
     unsafe { is_interpreter_finalizing() != 0 }
 }
+
+/// The running task's field in the thread state (3.14 on), at the offset CPython publishes for debuggers.
+#[cfg(Py_3_14)]
+pub(crate) mod state_field {
+    use crate::ffi::{Obj, Raw, c};
+    use std::ptr;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Zero: unknown.
+    static RUNNING_TASK: AtomicUsize = AtomicUsize::new(0);
+    /// No thread state of a known version is larger; the fields of interest lie in its first part.
+    const LIMIT: usize = 4096;
+
+    fn field(offset: usize) -> *mut Raw {
+        // SAFETY: A1: this thread has a thread state.
+        unsafe { c::PyThreadState_Get().cast::<u8>().add(offset).cast() }
+    }
+
+    pub(crate) fn is_plausible(running_loop: usize, running_task: usize) -> bool {
+        let aligned = |offset: usize| offset != 0 && offset % align_of::<Raw>() == 0 && offset < LIMIT;
+        aligned(running_loop) && aligned(running_task) && running_task == running_loop + size_of::<Raw>()
+    }
+
+    /// Is `expected` what stands at a plausible offset?
+    pub(crate) fn holds(offset: usize, expected: &Obj) -> bool {
+        // SAFETY: within the thread state: CPython's own section of this very binary names the offset.
+        unsafe { *field(offset) == expected.as_ptr() }
+    }
+
+    pub(crate) fn is_null(offset: usize) -> bool {
+        // SAFETY: as `holds`.
+        unsafe { (*field(offset)).is_null() }
+    }
+
+    pub(crate) fn use_offset(offset: usize) {
+        RUNNING_TASK.store(offset, Ordering::Relaxed);
+    }
+
+    /// False if the place is not known.
+    #[inline]
+    pub(crate) fn set_running_task(task: Raw) -> bool {
+        let offset = RUNNING_TASK.load(Ordering::Relaxed);
+        if offset == 0 {
+            return false;
+        }
+        let new = if task.is_null() { ptr::null_mut() } else { Obj::from_borrowed(task).into_ptr() };
+        // SAFETY: confirmed by `use_thread_state`; the field owns a reference, the old one is dropped last.
+        let old = unsafe { ptr::replace(field(offset), new) };
+        drop(Obj::from_owned(old));
+        true
+    }
+}

@@ -80,6 +80,46 @@ pub(crate) fn publish_switch(event_loop: &EventLoop) -> PyResult<()> {
     Ok(())
 }
 
+/// Sets the thread state's running task (null for none), directly where its place is known.
+#[cfg(Py_3_14)]
+#[inline]
+fn tell(event_loop: &EventLoop, task: Raw) -> PyResult<()> {
+    if crate::ffi::thread::state_field::set_running_task(task) {
+        return Ok(());
+    }
+    let shown = if task.is_null() { Obj::none() } else { Obj::from_borrowed(task) };
+    call::call(imports::swap_current_task(), &[event_loop.raw(), shown.as_ptr()], None).map(drop)
+}
+
+/// `_use_thread_state(running_loop, running_task)`: offsets CPython publishes, used if a look confirms them.
+#[cfg(Py_3_14)]
+pub(crate) fn use_thread_state(args: Args<'_>) -> PyResult<bool> {
+    use crate::ffi::thread::state_field;
+    let [loop_offset, task_offset] = args.bind("_use_thread_state", &[c"running_loop", c"running_task"], 2, 2)?;
+    let offset = |value: Option<Raw>| call::as_i64(value.unwrap_or(ptr::null_mut())).map(|offset| offset as usize);
+    let (loop_offset, task_offset) = (offset(loop_offset)?, offset(task_offset)?);
+    if !state_field::is_plausible(loop_offset, task_offset) || !call::call0(imports::get_running_loop_or_none())?.is_none() {
+        return Ok(false);
+    }
+    // Put two objects there the official way and see whether they arrive.
+    let set_running_loop = call::import_from("_asyncio", "_set_running_loop")?;
+    let (marker, witness) = (call::list()?, call::list()?);
+    call::call1(set_running_loop.as_ptr(), marker.as_ptr())?;
+    let swapped = call::call(imports::swap_current_task(), &[marker.as_ptr(), witness.as_ptr()], None);
+    let confirmed = swapped.is_ok() && state_field::holds(loop_offset, &marker) && state_field::holds(task_offset, &witness);
+    if swapped.is_ok() {
+        call::call(imports::swap_current_task(), &[marker.as_ptr(), Obj::none().as_ptr()], None)?;
+    } else {
+        crate::ffi::error::clear();
+    }
+    call::call1(set_running_loop.as_ptr(), Obj::none().as_ptr())?;
+    if confirmed && state_field::is_null(task_offset) {
+        state_field::use_offset(task_offset);
+        return Ok(true);
+    }
+    Ok(false)
+}
+
 /// Takes back what was told; before C code that may look runs.
 #[cold]
 pub(crate) fn withdraw(event_loop: &EventLoop) {
@@ -88,11 +128,8 @@ pub(crate) fn withdraw(event_loop: &EventLoop) {
     }
     event_loop.published.set(ptr::null_mut());
     #[cfg(Py_3_14)]
-    {
-        let none = Obj::none();
-        if call::call(imports::swap_current_task(), &[event_loop.raw(), none.as_ptr()], None).is_err() {
-            crate::ffi::error::clear();
-        }
+    if tell(event_loop, std::ptr::null_mut()).is_err() {
+        crate::ffi::error::clear();
     }
     #[cfg(not(Py_3_14))]
     {
@@ -131,7 +168,7 @@ pub(crate) fn put_back(event_loop: &EventLoop, told: &mut Told) {
     event_loop.published.set(published.as_ptr());
     let Some(listed) = told.listed.take() else { return };
     #[cfg(Py_3_14)]
-    let restored = call::call(imports::swap_current_task(), &[event_loop.raw(), listed.as_ptr()], None).is_ok();
+    let restored = tell(event_loop, listed.as_ptr()).is_ok();
     #[cfg(not(Py_3_14))]
     // SAFETY: A1; a dict.
     let restored = unsafe { c::PyDict_SetItem(imports::current_tasks(), event_loop.raw(), listed.as_ptr()) } == 0;
