@@ -603,10 +603,19 @@ pub(crate) fn current_event_loop() -> PyResult<Obj> {
 
 const STOP_ITERATION_TEXT: &str = "StopIteration interacts badly with generators and cannot be raised into a Future";
 
-#[cfg(Py_3_12)]
+/// gh-112182, in 3.12.2: a StopIteration is wrapped where it used to be refused.
+const STOP_ITERATION_IS_WRAPPED: i64 = 0x030c_02f0;
+
 fn refuse_stop_iteration(exception: Obj) -> PyResult<Obj> {
     // SAFETY: a static of the interpreter.
-    if !error::is_instance_of(exception.as_ptr(), unsafe { c::PyExc_StopIteration }) {
+    let stop_iteration = unsafe { c::PyExc_StopIteration };
+    if state().hex_version < STOP_ITERATION_IS_WRAPPED {
+        if object::type_of(exception.as_ptr()).cast() == stop_iteration {
+            return Err(type_error(STOP_ITERATION_TEXT));
+        }
+        return Ok(exception);
+    }
+    if !error::is_instance_of(exception.as_ptr(), stop_iteration) {
         return Ok(exception);
     }
     let text = call::string(STOP_ITERATION_TEXT)?;
@@ -618,15 +627,6 @@ fn refuse_stop_iteration(exception: Obj) -> PyResult<Obj> {
         c::PyException_SetContext(wrapped.as_ptr(), exception.into_ptr());
     }
     Ok(wrapped)
-}
-
-#[cfg(not(Py_3_12))]
-fn refuse_stop_iteration(exception: Obj) -> PyResult<Obj> {
-    // SAFETY: a static of the interpreter.
-    if object::type_of(exception.as_ptr()).cast() == unsafe { c::PyExc_StopIteration } {
-        return Err(type_error(STOP_ITERATION_TEXT));
-    }
-    Ok(exception)
 }
 
 // ---- the Python surface ------------------------------------------------------------------------
@@ -1064,10 +1064,18 @@ fn iter_next(this: &FutureIter) -> PyResult<Option<Obj>> {
     let Some(future) = Future::of(future.as_ptr()) else {
         return Ok(None);
     };
-    if future.is_done() {
-        this.future.clear();
+    match future.poll()? {
+        Outcome::Pending => Ok(Some(future.obj())),
+        Outcome::Value(value) => {
+            this.future.clear();
+            if value.is_none() {
+                return Ok(None);
+            }
+            // Python code may look at its arguments, so it is the ordinary one.
+            // SAFETY: a static of the interpreter.
+            Err(restore(call::call1(unsafe { c::PyExc_StopIteration }, value.as_ptr())?))
+        }
     }
-    iternext(future)
 }
 
 fn iter_send(this: &FutureIter, _value: Raw) -> PyResult<Obj> {

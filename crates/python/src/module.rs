@@ -43,6 +43,7 @@ fn exec(module: Raw) -> PyResult<()> {
         imports: Imports::load()?,
         types: Types::new(),
         helpers: Slot::empty(),
+        hex_version: call::as_i64(call::import_from("sys", "hexversion")?.as_ptr())?,
         create_task_takes_eager_start: state::create_task_takes_eager_start()?,
     };
     state::install(state_made);

@@ -32,6 +32,8 @@ pub(crate) struct State {
     pub(crate) types: Types,
     /// The module `asynchrotron._helpers`.
     pub(crate) helpers: Slot,
+    /// `sys.hexversion`.
+    pub(crate) hex_version: i64,
     /// Which keywords `loop.create_task` takes changed within 3.13.
     pub(crate) create_task_takes_eager_start: bool,
 }

@@ -339,7 +339,7 @@ impl EventLoop {
     }
 
     #[inline]
-    fn enter_context(&self, wanted: Raw) -> PyResult<()> {
+    pub(crate) fn enter_context(&self, wanted: Raw) -> PyResult<()> {
         if self.entered.get() == wanted {
             return Ok(());
         }

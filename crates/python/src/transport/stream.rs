@@ -1,36 +1,556 @@
-//! The native stream transport (being written).
+//! `StreamTransport`: a connected stream socket, the native twin of `selector_events._SelectorSocketTransport`. This
+//! file: fields, construction, life and death; the folder beside it holds what happens.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `stream/reading.rs` | readable sockets: receive, `data_received`, `get_buffer`, end of stream |
+//! | `stream/writing.rs` | write, queue, flush, watermarks, writable sockets |
+//! | `stream/closing.rs` | close, abort, fatal errors, `connection_lost` |
+//! | `stream/surface.rs` | the type, its methods and attributes |
+//!
+//! All callbacks of the protocol that the loop causes run in the transport's own context, captured when it was made.
+//!
+//! Invariants
+//! - I1: the Python socket object owns the descriptor. A system call gets the number only while that object is in `sock`
+//!   and still says that it has it (`live_fd`).
+//! - I2: `READING` and `WRITING` say whether this transport was registered as reader and writer of `fd`. Taking that back
+//!   touches the loop's table only if this transport is still who is registered there.
+//! - I3: `queue` is borrowed only by code that runs no Python (`with_queue`). Outside of a writable event the queue is
+//!   blocked exactly while `WRITING` is set. If it holds data and is not blocked, `FLUSH_DUE` is set and the loop flushes
+//!   at the end of the turn, except in the middle of a method here.
+//! - I4: `conn_lost` is not 0 from the moment that `connection_lost` is certain to be called; `LOST` from when it is
+//!   being called. Once it was, the slots of the socket, the loop, the protocol and the server are empty.
+//! - I5: `base` is what the Python base classes lay out: their `__slots__`. The first is `_extra`; the others have
+//!   properties of ours in front of them and stay empty.
 
-use crate::event_loop::{EventLoop, io::Side};
-use crate::ffi::error::PyResult;
-use crate::ffi::types::TypeSpec;
-use crate::ffi::{Native, Obj, Raw, c};
-use crate::state::state;
+mod closing;
+mod reading;
+mod surface;
+mod writing;
+
+pub(crate) use surface::build_type;
+
+use super::buffer::Bytes;
+use super::{
+    AllSteps, attach, detach, getpeername, getsockname, name_of_read_ready, name_of_start_reading, name_of_write_ready,
+    native_socket, peername, socket, sockname, transport_socket,
+};
+use crate::event_loop::{EventLoop, io::Side, ready::is_unique};
+use crate::ffi::error::{self, PyResult, owned, runtime_error, status, type_error};
+use crate::ffi::trampoline;
+use crate::ffi::{Native, Obj, Own, Raised, Raw, Slot, args, c, call, context, object, slot, types};
+use crate::handle::{CANCELLED, Handle};
+use crate::state::{imports, names, state};
+use std::cell::{Cell, UnsafeCell};
+use std::ffi::{c_int, c_void};
+use std::ptr;
+use wire::{Flow, WriteQueue};
+
+/// How many slots `transports._FlowControlMixin` and its bases have.
+const BASE_SLOTS: usize = 5;
+
+/// The protocol is a BufferedProtocol.
+const BUFFERED: u16 = 1;
+/// Registered as the reader of the descriptor.
+const READING: u16 = 1 << 1;
+/// Registered as its writer.
+const WRITING: u16 = 1 << 2;
+/// `pause_reading` was called.
+const PAUSED: u16 = 1 << 3;
+/// `close` was called, or a fatal error happened.
+const CLOSING: u16 = 1 << 4;
+/// `write_eof` was called.
+const EOF: u16 = 1 << 5;
+/// The loop will flush at the end of the turn.
+const FLUSH_DUE: u16 = 1 << 6;
+/// `connection_lost` is being called, or was.
+const LOST: u16 = 1 << 7;
+/// The socket object shows its descriptor where `_socket.socket` keeps it.
+const FD_VISIBLE: u16 = 1 << 8;
+
+type Queue = WriteQueue<Bytes>;
 
 #[repr(C)]
 pub(crate) struct StreamTransport {
     head: c::PyObject,
+    base: [Slot; BASE_SLOTS],
+    event_loop: Slot,
+    sock: Slot,
+    protocol: Slot,
+    server: Slot,
+    context: Slot,
+    empty_waiter: Slot,
+    /// The limits as the user gave them; empty while they are the default.
+    low_water: Slot,
+    high_water: Slot,
+    dict: Slot,
+    weaklist: Cell<Raw>,
+    /// Made with the first write.
+    queue: UnsafeCell<Option<Box<Queue>>>,
+    flow: Cell<Flow>,
+    fd: Cell<i32>,
+    conn_lost: Cell<u32>,
+    flags: Cell<u16>,
 }
 
-// SAFETY: repr(C), header first.
+// SAFETY: repr(C); starts with the layout of its Python base class, which begins with the object header; every field is
+// valid when zeroed (`None` of a boxed option is a null pointer).
 unsafe impl Native for StreamTransport {
+    #[inline]
     fn type_object() -> *mut c::PyTypeObject {
         state().types.stream_transport()
     }
 }
 
 impl StreamTransport {
-    pub(crate) fn on_ready(&self, _event_loop: &EventLoop, _side: Side) -> PyResult<()> {
+    #[inline]
+    fn has(&self, flag: u16) -> bool {
+        self.flags.get() & flag != 0
+    }
+
+    #[inline]
+    fn put(&self, flag: u16, on: bool) {
+        let flags = self.flags.get();
+        self.flags.set(if on { flags | flag } else { flags & !flag });
+    }
+
+    fn extra(&self) -> &Slot {
+        &self.base[0]
+    }
+
+    /// The loop, until the connection is lost.
+    #[inline]
+    fn event_loop(&self) -> Option<Own<EventLoop>> {
+        // SAFETY: `init` puts nothing but a checked EventLoop there.
+        self.event_loop
+            .get()
+            .map(|event_loop| unsafe { Own::from_obj_unchecked(event_loop) })
+    }
+
+    fn is_debug(&self) -> bool {
+        self.event_loop().is_some_and(|event_loop| event_loop.is_debug())
+    }
+
+    fn is_reading(&self) -> bool {
+        !self.has(CLOSING | PAUSED)
+    }
+
+    /// The descriptor if the socket object still has it (I1), else -1, which every system call answers with `EBADF`.
+    /// Somebody else may close the socket; its number may then belong to another connection.
+    #[inline]
+    fn live_fd(&self) -> i32 {
+        let sock = self.sock.ptr();
+        if sock.is_null() {
+            return -1;
+        }
+        let fd = self.fd.get();
+        if self.has(FD_VISIBLE) && visible_fd(sock) != fd {
+            return -1;
+        }
+        fd
+    }
+
+    /// Becomes the reader or writer of the descriptor.
+    fn register(&self, event_loop: &EventLoop, side: Side) -> PyResult<()> {
+        if self.has(flag_of(side)) {
+            return Ok(());
+        }
+        let previous = event_loop.set_owner(self.live_fd(), side, self.obj())?;
+        self.put(flag_of(side), true);
+        if let Some(handle) = previous.as_ref().and_then(|owner| Handle::of(owner.as_ptr())) {
+            // Left there by somebody's add_reader; an event of this turn must not run it.
+            handle.put(CANCELLED, true);
+            handle.release();
+        }
         Ok(())
     }
-    pub(crate) fn flush(&self, _event_loop: &EventLoop) {}
+
+    fn unregister(&self, side: Side) {
+        if !self.has(flag_of(side)) {
+            return;
+        }
+        self.put(flag_of(side), false);
+        let (Some(event_loop), fd) = (self.event_loop(), self.fd.get()) else {
+            return;
+        };
+        let is_ours = event_loop.with_registry(|registry| {
+            let owner = if side == Side::Read {
+                registry.reader(fd)
+            } else {
+                registry.writer(fd)
+            };
+            owner.is_some_and(|owner| owner.is(self.raw()))
+        });
+        if is_ours == Some(true) {
+            drop(event_loop.clear_owner(fd, side));
+        }
+    }
+
+    /// Enters the transport's context; the loop leaves it when it runs something else. Gives back a copy if that had to be
+    /// entered instead: the context is in use further down the stack, where one of its callbacks runs the loop again.
+    #[inline]
+    fn enter_context(&self, event_loop: &EventLoop) -> PyResult<Option<Obj>> {
+        #[cfg(Py_3_14)]
+        crate::task::registry::withdraw(event_loop);
+        let wanted = self.context.ptr();
+        if wanted.is_null() || event_loop.enter_context(wanted).is_ok() {
+            return Ok(None);
+        }
+        error::clear();
+        // SAFETY: A1; a context.
+        let copy = owned(unsafe { c::PyContext_Copy(wanted) })?;
+        event_loop.enter_context(copy.as_ptr())?;
+        Ok(Some(copy))
+    }
+
+    /// `protocol.name()` or `protocol.name(argument)`. Looked up at each call, as tests and tools replace these methods
+    /// on instances; it costs a few nanoseconds.
+    #[inline]
+    fn call_protocol(&self, name: Raw, argument: Option<Raw>) -> PyResult<Obj> {
+        let protocol = self.protocol.get_or_none();
+        let stack = [protocol.as_ptr(), argument.unwrap_or(ptr::null_mut())];
+        call::call_method(name, &stack[..1 + usize::from(argument.is_some())], None)
+    }
+
+    /// `loop.call_soon(self.name, *arguments)` in the transport's context.
+    fn call_soon(&self, event_loop: &EventLoop, name: Raw, arguments: &[Raw]) -> PyResult<()> {
+        let function = call::getattr(self.raw(), name)?;
+        self.call_soon_function(event_loop, function.as_ptr(), arguments)
+    }
+
+    fn call_soon_function(&self, event_loop: &EventLoop, function: Raw, arguments: &[Raw]) -> PyResult<()> {
+        event_loop.check_can_schedule()?;
+        let context = self.context.get().map_or_else(context::copy_current, Ok)?;
+        event_loop.call_soon_native(function, arguments, context)
+    }
+
+    /// Debug mode's log, `asyncio.log.logger.debug(format, self, …)`.
+    #[cold]
+    fn log_debug(&self, format: &str, more: &[Raw], exception: Option<&Obj>) -> PyResult<()> {
+        let logger = call::import_from("asyncio.log", "logger")?;
+        let format = call::string(format)?;
+        let mut all = vec![logger.as_ptr(), format.as_ptr(), self.raw()];
+        all.extend_from_slice(more);
+        let kwnames = match exception {
+            Some(exception) => {
+                all.push(exception.as_ptr());
+                Some(call::tuple(&[call::interned("exc_info")?.as_ptr()])?)
+            }
+            None => None,
+        };
+        call::call_method(call::interned("debug")?.as_ptr(), &all, kwnames.as_ref()).map(drop)
+    }
+
+    /// `loop.call_exception_handler` with the four things asyncio's transports say.
+    #[cold]
+    fn report(&self, event_loop: &EventLoop, message: &str, exception: &Obj) -> PyResult<()> {
+        let details = call::dict()?;
+        call::dict_set(&details, "message", call::string(message)?.as_ptr())?;
+        call::dict_set(&details, "exception", exception.as_ptr())?;
+        call::dict_set(&details, "transport", self.raw())?;
+        call::dict_set(&details, "protocol", self.protocol.get_or_none().as_ptr())?;
+        call::call_method(
+            names::call_exception_handler(),
+            &[event_loop.raw(), details.as_ptr()],
+            None,
+        )
+        .map(drop)
+    }
+
+    /// The loop says that the descriptor is ready. Only SystemExit and KeyboardInterrupt come back as errors.
+    #[inline]
+    pub(crate) fn on_ready(&self, event_loop: &EventLoop, side: Side) -> PyResult<()> {
+        if self.conn_lost.get() != 0 || !self.has(flag_of(side)) {
+            return Ok(());
+        }
+        let copy = self.enter_context(event_loop)?;
+        let outcome = match side {
+            Side::Read => self.read_ready(event_loop),
+            Side::Write => self.write_ready(),
+        };
+        let outcome = if outcome.is_ok() {
+            Ok(())
+        } else {
+            self.callback_failed(event_loop, side)
+        };
+        if copy.is_some() || self.has(LOST) || is_unique(self) {
+            // PyContext_Exit needs the context alive beside the thread state's own reference, and ours may end here.
+            event_loop.leave_context();
+        }
+        outcome
+    }
+
+    /// What escapes from an event is reported as asyncio reports it, whose events are callbacks of handles.
+    #[cold]
+    fn callback_failed(&self, event_loop: &EventLoop, side: Side) -> PyResult<()> {
+        let exception = error::take();
+        if error::is_exit(exception.as_ptr()) {
+            return Err(error::restore(exception));
+        }
+        let name = match side {
+            Side::Read => name_of_read_ready(),
+            Side::Write => name_of_write_ready(),
+        };
+        let function = call::getattr(self.raw(), name)?;
+        let handle = Handle::create(event_loop, function.as_ptr(), &[], context::copy_current()?)?;
+        crate::handle::report(event_loop.raw(), handle.raw(), &exception)
+    }
 }
 
-pub(crate) fn build_type(module: Raw) -> PyResult<Obj> {
-    TypeSpec::new(
-        c"asynchrotron._core.StreamTransport",
-        c"",
-        size_of::<StreamTransport>(),
-        c::Py_TPFLAGS_DEFAULT,
-    )
-    .build(module)
+#[inline]
+fn flag_of(side: Side) -> u16 {
+    match side {
+        Side::Read => READING,
+        Side::Write => WRITING,
+    }
+}
+
+/// The start of `PySocketSockObject`, the same in all versions we build for.
+#[repr(C)]
+struct NativeSocket {
+    head: c::PyObject,
+    sock_fd: Cell<c_int>,
+}
+
+/// What an instance of `_socket.socket` says its descriptor is.
+#[inline]
+fn visible_fd(sock: Raw) -> i32 {
+    // SAFETY: A1; `init` has checked the type, and that this place held the number `fileno()` gave.
+    unsafe { &*sock.cast::<NativeSocket>() }.sock_fd.get()
+}
+
+fn is_native_socket(sock: Raw) -> bool {
+    // SAFETY: A1; both live.
+    unsafe { c::PyObject_TypeCheck(sock, native_socket().cast()) != 0 }
+}
+
+// ---- construction --------------------------------------------------------------------------------
+
+struct Parameters {
+    event_loop: Raw,
+    sock: Raw,
+    protocol: Raw,
+    waiter: Option<Raw>,
+    extra: Option<Raw>,
+    server: Option<Raw>,
+    context: Option<Raw>,
+}
+
+impl StreamTransport {
+    /// In the order of the stdlib's `__init__`, so that what fails half way leaves behind what it leaves there.
+    fn init(&self, given: &Parameters) -> PyResult<()> {
+        let Some(event_loop) = EventLoop::of(given.event_loop) else {
+            let name = object::type_name(given.event_loop);
+            return Err(type_error(&format!(
+                "loop must be an asynchrotron.EventLoop, not {name}"
+            )));
+        };
+        if self.event_loop.is_set() || self.has(LOST) {
+            return Err(runtime_error("the transport is initialised already"));
+        }
+        let context = match given.context {
+            Some(context) if context::check(context) => Obj::from_borrowed(context),
+            Some(_) => return Err(type_error("context must be a contextvars.Context or None")),
+            None => context::copy_current()?,
+        };
+        self.context.set(context);
+        self.event_loop.set(event_loop.obj());
+        self.flow.set(Flow::default());
+        self.init_extra(given.sock, given.extra)?;
+        self.sock.set(Obj::from_borrowed(given.sock));
+        let fd = call::call_method(names::fileno(), &[given.sock], None)?;
+        self.fd.set(call::as_i64(fd.as_ptr())? as i32);
+        self.put(
+            FD_VISIBLE,
+            is_native_socket(given.sock) && visible_fd(given.sock) == self.fd.get(),
+        );
+        self.set_protocol(given.protocol)?;
+        if let Some(server) = given.server {
+            self.server.set(Obj::from_borrowed(server));
+            self.tell_server(attach(), server)?;
+        }
+        reactor::sockets::set_nodelay(self.live_fd());
+
+        let connection_made = call::getattr(given.protocol, names::connection_made())?;
+        self.call_soon_function(event_loop, connection_made.as_ptr(), &[self.raw()])?;
+        // Reading starts only after connection_made, and the waiter wakes after both.
+        self.call_soon(event_loop, name_of_start_reading(), &[])?;
+        if let Some(waiter) = given.waiter {
+            let none = Obj::none();
+            let arguments = [waiter, none.as_ptr()];
+            self.call_soon_function(event_loop, imports::set_result_unless_cancelled(), &arguments)?;
+        }
+        Ok(())
+    }
+
+    fn init_extra(&self, sock: Raw, extra: Option<Raw>) -> PyResult<()> {
+        let extra = extra.map_or_else(call::dict, |extra| Ok(Obj::from_borrowed(extra)))?;
+        self.extra().set(extra.clone());
+        let set = |name: Raw, value: Obj| {
+            // SAFETY: A1; any mapping, as in asyncio.
+            status(unsafe { c::PyObject_SetItem(extra.as_ptr(), name, value.as_ptr()) })
+        };
+        set(socket(), call::call1(transport_socket(), sock)?)?;
+        set(sockname(), address_or_none(sock, getsockname())?)?;
+        // SAFETY: A1.
+        let known = unsafe { c::PySequence_Contains(extra.as_ptr(), peername()) };
+        status(known)?;
+        if known == 0 {
+            set(peername(), address_or_none(sock, getpeername())?)?;
+        }
+        Ok(())
+    }
+
+    /// `server._attach` and `server._detach`, which take the transport from 3.13 on.
+    fn tell_server(&self, name: Raw, server: Raw) -> PyResult<()> {
+        let stack = [server, self.raw()];
+        call::call_method(name, if cfg!(Py_3_13) { &stack } else { &stack[..1] }, None).map(drop)
+    }
+
+    fn set_protocol(&self, protocol: Raw) -> PyResult<()> {
+        self.put(BUFFERED, call::isinstance(protocol, imports::buffered_protocol())?);
+        self.protocol.set(Obj::from_borrowed(protocol));
+        Ok(())
+    }
+}
+
+/// `sock.getsockname()` or `sock.getpeername()`; None if the system does not know.
+fn address_or_none(sock: Raw, name: Raw) -> PyResult<Obj> {
+    call::call_method(name, &[sock], None).or_else(|raised| {
+        // SAFETY: a static of the interpreter.
+        if !error::matches(unsafe { c::PyExc_OSError }) {
+            return Err(raised);
+        }
+        error::clear();
+        Ok(Obj::none())
+    })
+}
+
+unsafe extern "C" fn init(slf: Raw, positional: Raw, keywords: Raw) -> c_int {
+    trampoline::enter(|| {
+        args::with_tuple_and_dict(positional, keywords, |args| {
+            let names = &[
+                c"loop",
+                c"sock",
+                c"protocol",
+                c"waiter",
+                c"extra",
+                c"server",
+                c"context",
+            ];
+            let [event_loop, sock, protocol, waiter, extra, server, context] =
+                args.bind("StreamTransport.__init__", names, 7, 3)?;
+            let (Some(event_loop), Some(sock), Some(protocol)) = (event_loop, sock, protocol) else {
+                unreachable!("bind() has checked the three required ones");
+            };
+            let given = |value: Option<Raw>| value.filter(|value| !object::is_none(*value));
+            let (waiter, extra, server, context) = (given(waiter), given(extra), given(server), given(context));
+            let given = Parameters {
+                event_loop,
+                sock,
+                protocol,
+                waiter,
+                extra,
+                server,
+                context,
+            };
+            // SAFETY: tp_init's receiver.
+            unsafe { &*slf.cast::<StreamTransport>() }.init(&given)
+        })
+    })
+}
+
+// ---- life and death ------------------------------------------------------------------------------
+
+impl StreamTransport {
+    fn slots(&self) -> impl Iterator<Item = &Slot> {
+        let own = [
+            &self.event_loop,
+            &self.sock,
+            &self.protocol,
+            &self.server,
+            &self.context,
+            &self.empty_waiter,
+            &self.low_water,
+            &self.high_water,
+            &self.dict,
+        ];
+        self.base.iter().chain(own)
+    }
+
+    /// `__del__`: says that nobody closed the transport, and closes the socket.
+    fn finalize(&self) -> PyResult<()> {
+        let Some(sock) = self.sock.get() else { return Ok(()) };
+        let text = format!("unclosed transport {}", call::repr(self.raw())?);
+        error::resource_warning(self.raw(), &text);
+        let mut steps = AllSteps::new();
+        steps.run(|| call::call_method(names::close(), &[sock.as_ptr()], None));
+        if cfg!(Py_3_13)
+            && let Some(server) = self.server.get()
+        {
+            steps.run(|| self.tell_server(detach(), server.as_ptr()));
+        }
+        steps.end()
+    }
+}
+
+unsafe extern "C" fn finalize(slf: Raw) {
+    // SAFETY: tp_finalize's receiver.
+    let this = unsafe { &*slf.cast::<StreamTransport>() };
+    if !this.sock.is_set() {
+        return;
+    }
+    trampoline::enter_void(|| {
+        let interrupted = error::take_if_any();
+        if this.finalize().is_err() {
+            error::write_unraisable(slf);
+        }
+        if let Some(interrupted) = interrupted {
+            let Raised = error::restore(interrupted);
+        }
+    });
+}
+
+unsafe extern "C" fn traverse(slf: Raw, visit: c::visitproc, arg: *mut c_void) -> c_int {
+    // SAFETY: tp_traverse's receiver.
+    let this = unsafe { &*slf.cast::<StreamTransport>() };
+    let code = slot::visit_raw(object::type_of(slf).cast(), visit, arg);
+    if code != 0 {
+        return code;
+    }
+    // The queue holds bytes only, which refer to nothing.
+    this.slots()
+        .map(|slot| slot.traverse(visit, arg))
+        .find(|code| *code != 0)
+        .unwrap_or(0)
+}
+
+unsafe extern "C" fn clear(slf: Raw) -> c_int {
+    trampoline::enter(|| {
+        // SAFETY: tp_clear's receiver.
+        unsafe { &*slf.cast::<StreamTransport>() }.slots().for_each(Slot::clear);
+        Ok(())
+    })
+}
+
+unsafe extern "C" fn dealloc(slf: Raw) {
+    trampoline::enter_void(|| {
+        // SAFETY: tp_dealloc's receiver.
+        let this = unsafe { &*slf.cast::<StreamTransport>() };
+        // SAFETY: A1; a negative answer means the finaliser brought the object back to life.
+        if this.sock.is_set() && unsafe { c::PyObject_CallFinalizerFromDealloc(slf) } < 0 {
+            return;
+        }
+        // SAFETY: a GC object.
+        unsafe { c::PyObject_GC_UnTrack(slf.cast()) };
+        if !this.weaklist.get().is_null() {
+            // SAFETY: A1; the type has a weaklist offset.
+            unsafe { c::PyObject_ClearWeakRefs(slf) };
+        }
+        this.slots().for_each(Slot::clear);
+        // SAFETY: I3; nobody else can reach it any more, and dropping bytes runs no Python code.
+        drop(unsafe { (*this.queue.get()).take() });
+        // SAFETY: fields are dropped.
+        unsafe { types::free(slf) };
+    });
 }

@@ -1,0 +1,110 @@
+//! The end of a connection. `close` sends what is queued first, `abort` and fatal errors do not; all end in one call of
+//! `connection_lost`, after which nothing of the connection is held.
+
+use super::{CLOSING, LOST, Side, StreamTransport};
+use crate::ffi::error::{self, PyResult};
+use crate::ffi::{Obj, Raw, c, call};
+use crate::state::names;
+use crate::transport::{AllSteps, detach, name_of_call_connection_lost, set_exception};
+
+impl StreamTransport {
+    pub(super) fn close(&self) -> PyResult<()> {
+        // A send that fails closes, so it comes before the question.
+        self.flush_now()?;
+        let Some(event_loop) = self.event_loop() else {
+            return Ok(());
+        };
+        if self.has(CLOSING) {
+            return Ok(());
+        }
+        self.put(CLOSING, true);
+        self.unregister(Side::Read);
+        if self.has_unsent() {
+            return Ok(());
+        }
+        self.conn_lost.set(self.conn_lost.get() + 1);
+        self.unregister(Side::Write);
+        let none = Obj::none();
+        self.call_soon(&event_loop, name_of_call_connection_lost(), &[none.as_ptr()])
+    }
+
+    /// `abort()`, and the end of every fatal error. What asyncio, which sends without delay, would have handed to the
+    /// kernel by now is handed over first; the rest is lost.
+    pub(super) fn force_close(&self, exception: Option<&Obj>) -> PyResult<()> {
+        let mut steps = AllSteps::new();
+        steps.run(|| self.flush_now());
+        let Some(event_loop) = self.event_loop() else {
+            return steps.end();
+        };
+        if self.conn_lost.get() != 0 {
+            return steps.end();
+        }
+        self.clear_queue();
+        self.unregister(Side::Write);
+        if !self.has(CLOSING) {
+            self.put(CLOSING, true);
+            self.unregister(Side::Read);
+        }
+        self.conn_lost.set(1);
+        let argument = exception.cloned().unwrap_or_else(Obj::none);
+        let name = name_of_call_connection_lost();
+        steps.run(|| self.call_soon(&event_loop, name, &[argument.as_ptr()]));
+        steps.end()
+    }
+
+    /// Reports the exception once, then closes. Errors of the connection itself are nothing unusual: they are logged in
+    /// debug mode, and `connection_lost` gets them.
+    #[cold]
+    pub(super) fn fatal_error(&self, exception: &Obj, message: &str) -> PyResult<()> {
+        let mut steps = AllSteps::new();
+        if let Some(event_loop) = self.event_loop() {
+            // SAFETY: a static of the interpreter.
+            if !error::is_instance_of(exception.as_ptr(), unsafe { c::PyExc_OSError }) {
+                steps.run(|| self.report(&event_loop, message, exception));
+            } else if event_loop.is_debug() {
+                steps.run(|| self.log_debug("%r: %s", &[call::string(message)?.as_ptr()], Some(exception)));
+            }
+        }
+        steps.run(|| self.force_close(Some(exception)));
+        steps.end()
+    }
+
+    pub(super) fn call_connection_lost(&self, exception: Raw) -> PyResult<()> {
+        if self.has(LOST) || !self.sock.is_set() {
+            return Ok(());
+        }
+        self.put(LOST, true);
+        let mut steps = AllSteps::new();
+        steps.run(|| self.call_protocol(names::connection_lost(), Some(exception)));
+        self.clear_queue();
+        self.unregister(Side::Read);
+        self.unregister(Side::Write);
+        // Moved out before anything else runs, and dropped last.
+        let (sock, protocol, event_loop) = (self.sock.take(), self.protocol.take(), self.event_loop.take());
+        if let Some(sock) = &sock {
+            steps.run(|| call::call_method(names::close(), &[sock.as_ptr()], None));
+        }
+        if let Some(server) = self.server.take() {
+            steps.run(|| self.tell_server(detach(), server.as_ptr()));
+        }
+        if let Some(waiter) = self.empty_waiter.get() {
+            // SAFETY: statics of the interpreter.
+            let error = unsafe { c::PyExc_ConnectionError };
+            steps.run(|| {
+                let error = call::call1(error, call::string("Connection is closed by peer")?.as_ptr())?;
+                settle(&waiter, set_exception(), &error)
+            });
+        }
+        drop((sock, protocol, event_loop));
+        steps.end()
+    }
+}
+
+/// `waiter.set_result(value)` or `waiter.set_exception(value)`, unless it is done.
+pub(super) fn settle(waiter: &Obj, name: Raw, value: &Obj) -> PyResult<()> {
+    let done = call::call_method(names::done(), &[waiter.as_ptr()], None)?;
+    if call::is_true(done.as_ptr())? {
+        return Ok(());
+    }
+    call::call_method(name, &[waiter.as_ptr(), value.as_ptr()], None).map(drop)
+}

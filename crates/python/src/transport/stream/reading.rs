@@ -1,0 +1,189 @@
+//! Readable sockets: `_read_ready` of asyncio's transport.
+//!
+//! Everything is received into the loop's one buffer and then copied into a `bytes` of the right size: allocating for the
+//! largest possible receive costs page faults each time. A receive that does not fill its buffer has emptied the socket.
+
+use super::{BUFFERED, CLOSING, EventLoop, PAUSED, READING, Side, StreamTransport};
+use crate::ffi::error::{self, PyResult, os_error_object, runtime_error};
+use crate::ffi::{Obj, Raised, call};
+use crate::state::names;
+use crate::transport::buffer::{self, Bytes};
+use std::io::{self, ErrorKind};
+
+/// How often one event may receive. A sender faster than us must not keep the other connections waiting.
+const RECEIVES_PER_EVENT_MAX: usize = 4;
+
+/// A protocol's own buffer has to be this large before a full one is a reason to receive again: it was asked for once
+/// per event until now, and a small one says how much the protocol wants at a time.
+const REFILLED_BUFFER_LEN_MIN: usize = 64 * 1024;
+
+/// What is known of the socket after a receive.
+#[derive(PartialEq, Eq)]
+enum After {
+    /// There may be more.
+    Filled,
+    /// Empty, or not to be read from for now.
+    Done,
+}
+
+impl StreamTransport {
+    pub(super) fn start_reading(&self) -> PyResult<()> {
+        if !self.is_reading() {
+            return Ok(());
+        }
+        match self.event_loop() {
+            Some(event_loop) => self.register(&event_loop, Side::Read),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn pause_reading(&self) -> PyResult<()> {
+        if !self.is_reading() {
+            return Ok(());
+        }
+        self.put(PAUSED, true);
+        self.unregister(Side::Read);
+        if self.is_debug() {
+            self.log_debug("%r pauses reading", &[], None)
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(super) fn resume_reading(&self) -> PyResult<()> {
+        if self.has(CLOSING) || !self.has(PAUSED) {
+            return Ok(());
+        }
+        self.put(PAUSED, false);
+        self.start_reading()?;
+        if self.is_debug() {
+            self.log_debug("%r resumes reading", &[], None)
+        } else {
+            Ok(())
+        }
+    }
+
+    #[inline]
+    pub(super) fn read_ready(&self, event_loop: &EventLoop) -> PyResult<()> {
+        for _ in 0..RECEIVES_PER_EVENT_MAX {
+            let after = if self.has(BUFFERED) {
+                self.receive_into_protocol()?
+            } else {
+                self.receive(event_loop)?
+            };
+            // The protocol may have paused or closed us.
+            if after == After::Done || !self.has(READING) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn receive(&self, event_loop: &EventLoop) -> PyResult<After> {
+        let mut buffer = event_loop.take_receive_buffer();
+        let received = reactor::sockets::recv(self.live_fd(), &mut buffer);
+        let room = buffer.len();
+        let data = match received {
+            Ok(len @ 1..) => Ok((Bytes::copy(&buffer[..len]), len)),
+            Ok(_) => Err(None),
+            Err(error) => Err(Some(error)),
+        };
+        event_loop.return_receive_buffer(buffer);
+        let (data, len) = match data {
+            Ok(received) => received,
+            Err(None) => return self.end_of_stream(),
+            Err(Some(error)) => return self.receive_failed(&error),
+        };
+        match self.call_protocol(names::data_received(), Some(data?.as_ptr())) {
+            Ok(_) if len < room => Ok(After::Done),
+            Ok(_) => Ok(After::Filled),
+            Err(Raised) => self.protocol_failed("Fatal error: protocol.data_received() call failed."),
+        }
+    }
+
+    /// A `BufferedProtocol` says where it wants the data.
+    fn receive_into_protocol(&self) -> PyResult<After> {
+        let Ok(memory) = self.protocol_buffer() else {
+            return self.protocol_failed("Fatal error: protocol.get_buffer() call failed.");
+        };
+        let fd = self.live_fd();
+        let fill = |room: &mut [u8]| (reactor::sockets::recv_into(fd, room), room.len());
+        let Some((received, room)) = buffer::with_writable(memory.as_ptr(), fill) else {
+            // Not writable: the socket's own method says so in the version's words.
+            let sock = self.sock.get_or_none();
+            return match call::call_method(
+                call::interned("recv_into")?.as_ptr(),
+                &[sock.as_ptr(), memory.as_ptr()],
+                None,
+            ) {
+                Ok(len) => self.received_into_protocol(call::as_i64(len.as_ptr())? as usize, usize::MAX),
+                Err(Raised) => self.protocol_failed("Fatal read error on socket transport"),
+            };
+        };
+        drop(memory);
+        match received {
+            Ok(len) => self.received_into_protocol(len, room),
+            Err(error) => self.receive_failed(&error),
+        }
+    }
+
+    fn received_into_protocol(&self, len: usize, room: usize) -> PyResult<After> {
+        if len == 0 {
+            return self.end_of_stream();
+        }
+        let count = call::int(len as i64)?;
+        match self.call_protocol(names::buffer_updated(), Some(count.as_ptr())) {
+            Ok(_) if len == room && room >= REFILLED_BUFFER_LEN_MIN => Ok(After::Filled),
+            Ok(_) => Ok(After::Done),
+            Err(Raised) => self.protocol_failed("Fatal error: protocol.buffer_updated() call failed."),
+        }
+    }
+
+    fn protocol_buffer(&self) -> PyResult<Obj> {
+        let any_size = call::int(-1)?;
+        let memory = self.call_protocol(names::get_buffer(), Some(any_size.as_ptr()))?;
+        // SAFETY: A1.
+        match unsafe { crate::ffi::c::PyObject_Size(memory.as_ptr()) } {
+            ..0 => Err(Raised),
+            0 => Err(runtime_error("get_buffer() returned an empty buffer")),
+            _ => Ok(memory),
+        }
+    }
+
+    #[cold]
+    fn end_of_stream(&self) -> PyResult<After> {
+        if self.is_debug() {
+            self.log_debug("%r received EOF", &[], None)?;
+        }
+        let Ok(answer) = self.call_protocol(names::eof_received(), None) else {
+            return self.protocol_failed("Fatal error: protocol.eof_received() call failed.");
+        };
+        if call::is_true(answer.as_ptr())? {
+            // The protocol goes on writing; there is nothing more to receive.
+            self.unregister(Side::Read);
+        } else {
+            self.close()?;
+        }
+        Ok(After::Done)
+    }
+
+    #[cold]
+    fn receive_failed(&self, error: &io::Error) -> PyResult<After> {
+        if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) {
+            self.fatal_error(&os_error_object(error), "Fatal read error on socket transport")?;
+        }
+        Ok(After::Done)
+    }
+
+    /// What the protocol raised ends the connection, except for what ends the program.
+    #[cold]
+    fn protocol_failed(&self, message: &str) -> PyResult<After> {
+        let exception = error::take();
+        if error::is_exit(exception.as_ptr()) {
+            return Err(error::restore(exception));
+        }
+        self.fatal_error(&exception, message)?;
+        Ok(After::Done)
+    }
+}

@@ -1,0 +1,508 @@
+//! Writing: what goes to the kernel at once, what waits for the end of the turn, and who is told about it.
+//!
+//! The rules are in `wire::write_queue`. Waiting is not visible: whatever could tell the difference to asyncio, which
+//! sends in `write()`, flushes first. Outside of the loop's own turn nothing waits, as nobody would flush.
+
+use super::closing::settle;
+use super::{CLOSING, EOF, EventLoop, FLUSH_DUE, Queue, Side, StreamTransport};
+use crate::ffi::error::{self, PyResult, os_error, os_error_object, owned, runtime_error, type_error, value_error};
+use crate::ffi::{Native, Obj, Raised, Raw, c, call, object};
+use crate::state::names;
+use crate::transport::{
+    buffer::{self, Bytes},
+    set_exception, set_result,
+};
+use std::io::{self, ErrorKind, IoSlice};
+use wire::{Admission, Flow, Next, Signal};
+
+/// How many pieces one system call gets. More would need more stack, and gain nothing.
+const PIECES_MAX: usize = 64;
+
+/// `constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES`.
+const SILENT_WRITES_AFTER_LOSS: u32 = 5;
+
+/// How sending the queue ended.
+enum Sent {
+    All,
+    Blocked,
+    Failed(io::Error),
+}
+
+impl StreamTransport {
+    /// Runs `change` on the queue; it must not run Python code.
+    #[inline]
+    fn with_queue<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> T {
+        // SAFETY: I3; `change` ends before anything else can borrow it.
+        change(unsafe { (*self.queue.get()).get_or_insert_default() })
+    }
+
+    /// How many bytes the kernel has not taken.
+    #[inline]
+    pub(super) fn unsent_len(&self) -> usize {
+        // SAFETY: I3.
+        unsafe { (*self.queue.get()).as_ref() }.map_or(0, |queue| queue.len())
+    }
+
+    #[inline]
+    pub(super) fn has_unsent(&self) -> bool {
+        self.unsent_len() != 0
+    }
+
+    pub(super) fn clear_queue(&self) {
+        if self.has_unsent() {
+            self.with_queue(Queue::clear);
+        }
+    }
+
+    #[inline]
+    pub(super) fn write(&self, data: Raw) -> PyResult<()> {
+        if let Some(bytes) = Bytes::of(data) {
+            let len = bytes.as_ref().len();
+            if !self.accepts("write", len)? {
+                return Ok(());
+            }
+            return match self.with_queue(|queue| queue.admit(len)) {
+                Admission::Queue => {
+                    self.with_queue(|queue| queue.push(bytes));
+                    self.queued()
+                }
+                Admission::Send => match self.send(bytes.as_ref()) {
+                    Ok(sent) if sent == len => Ok(()),
+                    Ok(sent) => {
+                        self.with_queue(|queue| {
+                            queue.push(bytes);
+                            queue.sent(sent);
+                        });
+                        self.blocked()
+                    }
+                    Err(error) => self.write_failed(&error),
+                },
+            };
+        }
+        self.write_buffer(data)
+    }
+
+    /// Anything but plain `bytes` may change after we return, so what is queued is a copy.
+    fn write_buffer(&self, data: Raw) -> PyResult<()> {
+        if !buffer::is_writable_type(data) {
+            return Err(wrong_type(data));
+        }
+        let Some(len) = buffer_len(data)? else {
+            // Only the state may refuse it: asyncio's answer to a view that is not contiguous comes from the socket.
+            return if self.accepts("write", 1)? {
+                self.fatal_buffer_error()
+            } else {
+                Ok(())
+            };
+        };
+        if !self.accepts("write", len)? {
+            return Ok(());
+        }
+        let outcome = buffer::with_bytes(data, |bytes| match self.with_queue(|queue| queue.admit(len)) {
+            Admission::Queue => {
+                self.with_queue(|queue| queue.push_copy(bytes));
+                Ok(None)
+            }
+            Admission::Send => self.send(bytes).map(|sent| {
+                self.with_queue(|queue| queue.push_copy(&bytes[sent..]));
+                Some(sent == len)
+            }),
+        })?;
+        match outcome {
+            Ok(None) => self.queued(),
+            Ok(Some(true)) => Ok(()),
+            Ok(Some(false)) => self.blocked(),
+            Err(error) => self.write_failed(&error),
+        }
+    }
+
+    #[cold]
+    fn fatal_buffer_error(&self) -> PyResult<()> {
+        let exception = error::take();
+        self.fatal_error(&exception, "Fatal write error on socket transport")
+    }
+
+    /// The checks of `write` and `writelines` in asyncio's order. False: there is nothing to do.
+    #[inline]
+    fn accepts(&self, method: &str, len: usize) -> PyResult<bool> {
+        if self.has(EOF) || self.empty_waiter.is_set() {
+            return Err(self.refuse(method));
+        }
+        if len == 0 {
+            return Ok(false);
+        }
+        if self.conn_lost.get() != 0 || !self.sock.is_set() {
+            return self.count_lost_write();
+        }
+        Ok(true)
+    }
+
+    #[cold]
+    fn refuse(&self, method: &str) -> Raised {
+        runtime_error(&if self.has(EOF) {
+            format!("Cannot call {method}() after write_eof()")
+        } else {
+            format!("unable to {method}; sendfile is in progress")
+        })
+    }
+
+    #[cold]
+    fn count_lost_write(&self) -> PyResult<bool> {
+        if self.conn_lost.get() >= SILENT_WRITES_AFTER_LOSS {
+            let logger = call::import_from("asyncio.log", "logger")?;
+            let text = call::string("socket.send() raised exception.")?;
+            call::call_method(
+                call::interned("warning")?.as_ptr(),
+                &[logger.as_ptr(), text.as_ptr()],
+                None,
+            )?;
+        }
+        self.conn_lost.set(self.conn_lost.get().saturating_add(1));
+        Ok(false)
+    }
+
+    pub(super) fn writelines(&self, pieces: Raw) -> PyResult<()> {
+        if cfg!(not(Py_3_12)) {
+            // Up to 3.11 it is join and write.
+            let empty = call::call0((&raw mut c::PyBytes_Type).cast())?;
+            let joined = call::call_method(call::interned("join")?.as_ptr(), &[empty.as_ptr(), pieces], None)?;
+            return self.write(joined.as_ptr());
+        }
+        if !self.accepts("writelines", usize::from(call::is_true(pieces)?))? {
+            return Ok(());
+        }
+        // SAFETY: A1; any iterable. A tuple of our own: what the views below run may change a list.
+        let pieces = owned(unsafe { c::PySequence_Tuple(pieces) })?;
+        let mut all = Vec::with_capacity(call::tuple_len(pieces.as_ptr()));
+        for index in 0..all.capacity() {
+            let piece = call::tuple_item(pieces.as_ptr(), index);
+            if Bytes::of(piece).is_some() {
+                all.push(Obj::from_borrowed(piece));
+            } else {
+                // SAFETY: A1; fails for what has no buffer, in asyncio's words.
+                all.push(owned(unsafe { c::PyMemoryView_FromObject(piece) })?);
+            }
+        }
+        if self.conn_lost.get() != 0 {
+            // What the views ran has closed us.
+            return Ok(());
+        }
+        for piece in all {
+            match Bytes::of(piece.as_ptr()) {
+                Some(bytes) => self.with_queue(|queue| queue.push(bytes)),
+                None => {
+                    let push = |bytes: &[u8]| self.with_queue(|queue| queue.push_copy(bytes));
+                    if buffer::with_bytes(piece.as_ptr(), push).is_err() {
+                        return self.fatal_buffer_error();
+                    }
+                }
+            }
+        }
+        if self.has_unsent() { self.queued() } else { Ok(()) }
+    }
+
+    /// Something was queued.
+    #[inline]
+    fn queued(&self) -> PyResult<()> {
+        match self.with_queue(|queue| queue.after_queueing(self.flow.get().high_len())) {
+            Next::FlushLater => {
+                match EventLoop::running().filter(|event_loop| event_loop.raw() == self.event_loop.ptr()) {
+                    Some(event_loop) => {
+                        if !self.has(FLUSH_DUE) {
+                            self.put(FLUSH_DUE, true);
+                            event_loop.flush_later(self.own());
+                        }
+                        Ok(())
+                    }
+                    None => self.flush_now(),
+                }
+            }
+            Next::FlushNow => self.flush_now(),
+            Next::Wait => self.maybe_pause_protocol(),
+        }
+    }
+
+    /// The kernel took less than all of what is queued now.
+    fn blocked(&self) -> PyResult<()> {
+        self.with_queue(Queue::block);
+        if let Some(event_loop) = self.event_loop() {
+            self.register(&event_loop, Side::Write)?;
+        }
+        self.maybe_pause_protocol()
+    }
+
+    /// At the end of the turn.
+    #[inline]
+    pub(crate) fn flush(&self, _event_loop: &EventLoop) {
+        self.put(FLUSH_DUE, false);
+        if self.flush_now().is_err() {
+            error::write_unraisable(self.raw());
+        }
+    }
+
+    /// Hands to the kernel what only waits for the end of the turn.
+    #[inline]
+    pub(super) fn flush_now(&self) -> PyResult<()> {
+        if !self.has_unsent() || self.with_queue(|queue| queue.is_blocked()) {
+            return Ok(());
+        }
+        match self.send_queued() {
+            Sent::All => Ok(()),
+            Sent::Blocked => self.blocked(),
+            Sent::Failed(error) => self.write_failed(&error),
+        }
+    }
+
+    /// One `send`; what would block sends nothing.
+    #[inline]
+    fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        nothing_if_blocked(reactor::sockets::send(self.live_fd(), bytes))
+    }
+
+    fn send_queued(&self) -> Sent {
+        let fd = self.live_fd();
+        self.with_queue(|queue| {
+            loop {
+                let (answer, offered) = match queue.single() {
+                    Some(bytes) => (reactor::sockets::send(fd, bytes), bytes.len()),
+                    None => {
+                        let mut slices = [IoSlice::new(&[]); PIECES_MAX];
+                        let count = queue.gather(&mut slices);
+                        let slices = &slices[..count];
+                        (
+                            reactor::sockets::sendmsg(fd, slices),
+                            slices.iter().map(|slice| slice.len()).sum(),
+                        )
+                    }
+                };
+                match nothing_if_blocked(answer) {
+                    Ok(sent) => {
+                        queue.sent(sent);
+                        if queue.is_empty() {
+                            return Sent::All;
+                        }
+                        if sent < offered {
+                            queue.block();
+                            return Sent::Blocked;
+                        }
+                    }
+                    Err(error) => return Sent::Failed(error),
+                }
+            }
+        })
+    }
+
+    #[cold]
+    fn write_failed(&self, error: &io::Error) -> PyResult<()> {
+        self.clear_queue();
+        self.unregister(Side::Write);
+        let exception = os_error_object(error);
+        let outcome = self.fatal_error(&exception, "Fatal write error on socket transport");
+        if let Some(waiter) = self.empty_waiter.get() {
+            outcome?;
+            return settle(&waiter, set_exception(), &exception);
+        }
+        outcome
+    }
+
+    /// The kernel takes data again.
+    pub(super) fn write_ready(&self) -> PyResult<()> {
+        self.with_queue(Queue::unblock);
+        if self.has_unsent() {
+            match self.send_queued() {
+                Sent::All | Sent::Blocked => {}
+                Sent::Failed(error) => return self.write_failed(&error),
+            }
+        }
+        // May write more, or close.
+        self.maybe_resume_protocol()?;
+        self.flush_now()?;
+        if self.has_unsent() {
+            return Ok(());
+        }
+        self.unregister(Side::Write);
+        if let Some(waiter) = self.empty_waiter.get() {
+            settle(&waiter, set_result(), &Obj::none())?;
+        }
+        if self.has(CLOSING) {
+            if self.conn_lost.get() == 0 {
+                self.conn_lost.set(1);
+                return self.call_connection_lost(Obj::none().as_ptr());
+            }
+        } else if self.has(EOF) {
+            return self.shutdown_write();
+        }
+        Ok(())
+    }
+
+    pub(super) fn write_eof(&self) -> PyResult<()> {
+        self.flush_now()?;
+        if self.has(CLOSING | EOF) {
+            return Ok(());
+        }
+        self.put(EOF, true);
+        if self.has_unsent() {
+            Ok(())
+        } else {
+            self.shutdown_write()
+        }
+    }
+
+    fn shutdown_write(&self) -> PyResult<()> {
+        reactor::sockets::shutdown_write(self.live_fd()).map_err(|error| os_error(&error))
+    }
+
+    pub(super) fn make_empty_waiter(&self) -> PyResult<Obj> {
+        if self.empty_waiter.is_set() {
+            return Err(runtime_error("Empty waiter is already set"));
+        }
+        self.flush_now()?;
+        let event_loop = self.event_loop.get_or_none();
+        let waiter = call::call_method(call::interned("create_future")?.as_ptr(), &[event_loop.as_ptr()], None)?;
+        self.empty_waiter.set(waiter.clone());
+        if !self.has_unsent() {
+            settle(&waiter, set_result(), &Obj::none())?;
+        }
+        Ok(waiter)
+    }
+
+    // ---- watermarks ------------------------------------------------------------------------------
+
+    #[inline]
+    pub(super) fn maybe_pause_protocol(&self) -> PyResult<()> {
+        let mut flow = self.flow.get();
+        let signal = flow.grown(self.unsent_len());
+        self.flow.set(flow);
+        if signal == Signal::Pause {
+            self.signal(names::pause_writing(), "protocol.pause_writing() failed")
+        } else {
+            Ok(())
+        }
+    }
+
+    fn maybe_resume_protocol(&self) -> PyResult<()> {
+        let mut flow = self.flow.get();
+        let signal = flow.shrunk(self.unsent_len());
+        self.flow.set(flow);
+        if signal == Signal::Resume {
+            self.signal(names::resume_writing(), "protocol.resume_writing() failed")
+        } else {
+            Ok(())
+        }
+    }
+
+    /// A protocol that fails here is reported, and stays connected.
+    fn signal(&self, name: Raw, message: &str) -> PyResult<()> {
+        if self.call_protocol(name, None).is_ok() {
+            return Ok(());
+        }
+        let exception = error::take();
+        if error::is_exit(exception.as_ptr()) {
+            return Err(error::restore(exception));
+        }
+        match self.event_loop() {
+            Some(event_loop) => self.report(&event_loop, message, &exception),
+            None => Ok(()),
+        }
+    }
+
+    /// `_FlowControlMixin._set_write_buffer_limits`, for any numbers.
+    pub(super) fn set_limits(&self, high: Option<Raw>, low: Option<Raw>) -> PyResult<()> {
+        let given = |value: Option<Raw>| value.filter(|value| !object::is_none(*value)).map(Obj::from_borrowed);
+        let (high, low) = (given(high), given(low));
+        let four = call::int(4)?;
+        let high = match (high, &low) {
+            (Some(high), _) => high,
+            (None, None) => call::int(wire::flow::HIGH_LEN_DEFAULT as i64)?,
+            // SAFETY: A1.
+            (None, Some(low)) => owned(unsafe { c::PyNumber_Multiply(four.as_ptr(), low.as_ptr()) })?,
+        };
+        let low = match low {
+            Some(low) => low,
+            // SAFETY: A1.
+            None => owned(unsafe { c::PyNumber_FloorDivide(high.as_ptr(), four.as_ptr()) })?,
+        };
+        if !(is_at_least(&high, &low)? && is_at_least(&low, &call::int(0)?)?) {
+            return Err(value_error(&format!(
+                "high ({}) must be >= low ({}) must be >= 0",
+                call::repr(high.as_ptr())?,
+                call::repr(low.as_ptr())?
+            )));
+        }
+        let (low_len, high_len) = (as_len(&low)?, as_len(&high)?);
+        let mut flow: Flow = self.flow.get();
+        flow.set_limits(low_len, high_len);
+        self.flow.set(flow);
+        self.low_water.set(low);
+        self.high_water.set(high);
+        Ok(())
+    }
+
+    /// What is unsent, as the version's own `_buffer` holds it.
+    pub(super) fn show_unsent(&self) -> PyResult<Obj> {
+        let mut copies: Vec<Vec<u8>> = Vec::new();
+        self.with_queue(|queue| queue.for_each(|bytes| copies.push(bytes.to_vec())));
+        let pieces = call::list()?;
+        for copy in &copies {
+            // SAFETY: A1; as long as the copy.
+            let piece = owned(unsafe { c::PyBytes_FromStringAndSize(copy.as_ptr().cast(), copy.len() as isize) })?;
+            call::list_append(&pieces, piece.as_ptr())?;
+        }
+        if cfg!(Py_3_12) {
+            return call::call1(call::import_from("collections", "deque")?.as_ptr(), pieces.as_ptr());
+        }
+        let all = copies.concat();
+        // SAFETY: A1; as long as `all`.
+        owned(unsafe { c::PyByteArray_FromStringAndSize(all.as_ptr().cast(), all.len() as isize) })
+    }
+}
+
+#[inline]
+fn nothing_if_blocked(answer: io::Result<usize>) -> io::Result<usize> {
+    match answer {
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(0),
+        answer => answer,
+    }
+}
+
+#[cold]
+fn wrong_type(data: Raw) -> Raised {
+    let name = object::type_name(data);
+    type_error(&if cfg!(Py_3_14) {
+        format!("data argument must be a bytes, bytearray, or memoryview object, not '{name}'")
+    } else {
+        format!("data argument must be a bytes-like object, not '{name}'")
+    })
+}
+
+/// How many bytes a buffer has. None, with the exception set, if it is not contiguous.
+fn buffer_len(data: Raw) -> PyResult<Option<usize>> {
+    match buffer::with_bytes(data, <[u8]>::len) {
+        Ok(len) => Ok(Some(len)),
+        // SAFETY: a static of the interpreter.
+        Err(Raised) if error::matches(unsafe { c::PyExc_BufferError }) => Ok(None),
+        Err(raised) => Err(raised),
+    }
+}
+
+fn is_at_least(left: &Obj, right: &Obj) -> PyResult<bool> {
+    // SAFETY: A1.
+    let answer = owned(unsafe { c::PyObject_RichCompare(left.as_ptr(), right.as_ptr(), c::Py_GE) })?;
+    call::is_true(answer.as_ptr())
+}
+
+/// A number that is not negative as a length: a length is above one exactly if it is above the other.
+fn as_len(number: &Obj) -> PyResult<usize> {
+    // SAFETY: A1.
+    if unsafe { c::PyLong_Check(number.as_ptr()) } != 0 {
+        // SAFETY: A1.
+        let len = unsafe { c::PyLong_AsUnsignedLongLong(number.as_ptr()) };
+        if error::take_if_any().is_some() {
+            // More than any buffer can hold.
+            return Ok(usize::MAX);
+        }
+        return Ok(len as usize);
+    }
+    // Conversion cuts off the fraction, and ends at the largest length.
+    Ok(call::as_f64(number.as_ptr())? as usize)
+}

@@ -1,0 +1,257 @@
+//! What a stream still has to send.
+//!
+//! Programs write a message in pieces: a header, a length, a body, an end. Sending each at once costs a system call and
+//! a packet per piece; so small pieces wait for the end of the turn of the loop, and go out together. Nothing waits
+//! longer than that turn unless the kernel takes no more (then the queue is *blocked*, until the kernel says so).
+//!
+//! Invariants:
+//! - I1. `len` is the number of unsent bytes: those of all pieces, without the first `head_sent` of the first one.
+//! - I2. No piece is empty, and `head_sent` is less than the length of the first one (0 if there is none).
+//! - I3. An empty queue is not blocked.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::mem;
+
+/// So much is sent at once if nothing is queued before it: copying it into the kernel costs more than the system call,
+/// and the peer can begin to read.
+pub const SEND_AT_ONCE_LEN: usize = 16 * 1024;
+
+/// With so much queued the end of the turn is not awaited: more would only fall out of the processor's caches. It is
+/// also asyncio's default high-water mark.
+pub const QUEUED_LEN_MAX: usize = 64 * 1024;
+
+/// Pieces up to this length are copied together. A longer copy costs more than what one more piece costs in the kernel.
+const JOIN_LEN_MAX: usize = 1024;
+
+/// A buffer of joined pieces does not grow beyond this.
+const JOINED_LEN_MAX: usize = 16 * 1024;
+
+/// A queue that was longer gives its memory back when it is empty.
+const KEPT_PIECES_MAX: usize = 16;
+
+/// Where new data goes.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// To the kernel; what it does not take into the queue.
+    Send,
+    /// Into the queue.
+    Queue,
+}
+
+/// What follows when something was queued.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Send at the end of the turn.
+    FlushLater,
+    /// Send now.
+    FlushNow,
+    /// Send when the kernel takes data again.
+    Wait,
+}
+
+/// Bytes in the order they were written. `B` are bytes that can be kept without a copy and never change; dropping one
+/// happens inside these methods, so it must not run foreign code.
+#[derive(Debug)]
+pub struct WriteQueue<B> {
+    pieces: VecDeque<Piece<B>>,
+    head_sent: usize,
+    len: usize,
+    blocked: bool,
+}
+
+#[derive(Debug)]
+enum Piece<B> {
+    Kept(B),
+    Joined(Vec<u8>),
+}
+
+impl<B: AsRef<[u8]>> Piece<B> {
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Kept(bytes) => bytes.as_ref(),
+            Self::Joined(bytes) => bytes,
+        }
+    }
+}
+
+impl<B> Default for WriteQueue<B> {
+    fn default() -> Self {
+        Self {
+            pieces: VecDeque::new(),
+            head_sent: 0,
+            len: 0,
+            blocked: false,
+        }
+    }
+}
+
+impl<B: AsRef<[u8]>> WriteQueue<B> {
+    /// How many bytes are unsent.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether everything is sent.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether the kernel has refused more.
+    #[inline]
+    pub fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// Where `len` new bytes should go.
+    #[inline]
+    pub fn admit(&self, len: usize) -> Admission {
+        if self.len == 0 && len >= SEND_AT_ONCE_LEN {
+            Admission::Send
+        } else {
+            Admission::Queue
+        }
+    }
+
+    /// What follows after new data was queued, when at most `len_max` bytes may go unseen by the one who writes (its
+    /// high-water mark: beyond it, it has to be told whether the kernel takes them).
+    #[inline]
+    pub fn after_queueing(&self, len_max: usize) -> Next {
+        if self.blocked {
+            Next::Wait
+        } else if self.len >= QUEUED_LEN_MAX || self.len > len_max {
+            Next::FlushNow
+        } else {
+            Next::FlushLater
+        }
+    }
+
+    /// Queues bytes that need no copy. A small piece that is alone stays as it is; with a second one it is joined.
+    #[inline]
+    pub fn push(&mut self, bytes: B) {
+        let len = bytes.as_ref().len();
+        if len == 0 {
+            return;
+        }
+        if len > JOIN_LEN_MAX || self.pieces.is_empty() || !self.join(bytes.as_ref()) {
+            self.pieces.push_back(Piece::Kept(bytes));
+        }
+        self.len += len;
+    }
+
+    /// Queues a copy of `bytes`.
+    pub fn push_copy(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        if self.pieces.is_empty() || !self.join(bytes) {
+            self.pieces.push_back(Piece::Joined(bytes.to_vec()));
+        }
+        self.len += bytes.len();
+    }
+
+    /// Copies `bytes` behind the last piece if that is a joined one with room, or small enough to become one.
+    fn join(&mut self, bytes: &[u8]) -> bool {
+        let is_head = self.pieces.len() == 1;
+        let Some(last) = self.pieces.back_mut() else {
+            return false;
+        };
+        let last_len = last.bytes().len();
+        if last_len + bytes.len() > JOINED_LEN_MAX {
+            return false;
+        }
+        match last {
+            Piece::Joined(joined) => joined.extend_from_slice(bytes),
+            Piece::Kept(kept) if last_len <= JOIN_LEN_MAX => {
+                let mut joined = Vec::with_capacity(JOIN_LEN_MAX.max(last_len + bytes.len()));
+                // What was sent already needs no copy.
+                let sent = if is_head { mem::take(&mut self.head_sent) } else { 0 };
+                joined.extend_from_slice(&kept.as_ref()[sent..]);
+                joined.extend_from_slice(bytes);
+                *last = Piece::Joined(joined);
+            }
+            Piece::Kept(_) => return false,
+        }
+        true
+    }
+
+    /// All unsent bytes, if they lie in one piece.
+    #[inline]
+    pub fn single(&self) -> Option<&[u8]> {
+        match self.pieces.front() {
+            Some(piece) if self.pieces.len() == 1 => Some(&piece.bytes()[self.head_sent..]),
+            _ => None,
+        }
+    }
+
+    /// Fills `slices` with the first unsent pieces; gives back how many there are.
+    pub fn gather<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut sent = self.head_sent;
+        let mut count = 0;
+        for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
+            *slice = IoSlice::new(&piece.bytes()[sent..]);
+            sent = 0;
+            count += 1;
+        }
+        count
+    }
+
+    /// Shows the unsent pieces in order.
+    pub fn for_each(&self, mut look: impl FnMut(&[u8])) {
+        let mut sent = self.head_sent;
+        for piece in &self.pieces {
+            look(&piece.bytes()[sent..]);
+            sent = 0;
+        }
+    }
+
+    /// The kernel took the first `count` bytes.
+    #[inline]
+    pub fn sent(&mut self, count: usize) {
+        assert!(count <= self.len, "more was sent than queued");
+        if count == self.len {
+            self.clear();
+            return;
+        }
+        self.len -= count;
+        let mut left = self.head_sent + count;
+        while let Some(head) = self.pieces.front() {
+            let head_len = head.bytes().len();
+            if left < head_len {
+                break;
+            }
+            left -= head_len;
+            self.pieces.pop_front();
+        }
+        self.head_sent = left;
+    }
+
+    /// The kernel took less than it was given. Nothing is sent until [`unblock`](Self::unblock).
+    #[inline]
+    pub fn block(&mut self) {
+        self.blocked = self.len > 0;
+    }
+
+    /// The kernel takes data again.
+    #[inline]
+    pub fn unblock(&mut self) {
+        self.blocked = false;
+    }
+
+    /// Forgets everything.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.pieces.clear();
+        if self.pieces.capacity() > KEPT_PIECES_MAX {
+            self.pieces = VecDeque::new();
+        }
+        self.head_sent = 0;
+        self.len = 0;
+        self.blocked = false;
+    }
+}
