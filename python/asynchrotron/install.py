@@ -34,12 +34,14 @@ _NATIVE = (
     "ensure_future",
     "eager_task_factory",  # from 3.12 on
     "create_eager_task_factory",
+    "future_add_to_awaited_by",  # from 3.14 on
+    "future_discard_from_awaited_by",
 )
 
 
 def _replacements() -> dict[str, Any]:
     """Return our objects for those public names that the running version has."""
-    names = {name: getattr(_core, name) for name in _NATIVE if hasattr(asyncio, name)}
+    names = {name: getattr(_core, name) for name in _NATIVE if hasattr(asyncio, name) and hasattr(_core, name)}
     if sys.version_info >= (3, 13):
         names["EventLoop"] = EventLoop
     if sys.version_info >= (3, 16):
@@ -72,13 +74,15 @@ def _default_policy() -> Any:
 
 def _holders(old: dict[str, Any]) -> list[tuple[str, str]]:
     """Find where a program keeps one of the old objects under a name of its own."""
-    by_id = {id(obj): obj for obj in old.values()}
+    names = {id(obj): name for name, obj in old.items() if name != "_loop_factory"}
     found = []
     for module_name, module in _modules():
         if module_name.partition(".")[0] in ("asyncio", "_asyncio", __package__):
             continue
         for name, obj in list(vars(module).items()):
-            if id(obj) in by_id:
+            old_name = names.get(id(obj))
+            # From 3.13 on, EventLoop is one more name of SelectorEventLoop, which stays what it is.
+            if old_name is not None and (old_name != "EventLoop" or name == "EventLoop"):
                 found.append((module_name, name))
     return found
 
@@ -93,7 +97,7 @@ def install() -> list[tuple[str, str]]:
     with _lock:
         if not _replaced:
             new = _replacements()
-            old = {name: getattr(asyncio, name) for name in new}
+            old = {name: getattr(asyncio, name) for name in new if getattr(asyncio, name) is not new[name]}
             policy = _default_policy()
             _rebind(old, new)
             if policy is not None:
@@ -120,5 +124,6 @@ def uninstall() -> None:
         policy = _default_policy()
         if factory is not None and policy is not None:
             policy._loop_factory = factory
-        _rebind(_replacements(), old)
+        new = _replacements()
+        _rebind({name: new[name] for name in old}, old)
         _replaced.clear()

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         """The private part of the stdlib's loop that this file calls, sets or overrides."""
 
         _default_executor: concurrent.futures.Executor | None
+        _internal_fds: int
         _signal_handlers: dict[int, asyncio.Handle]
         _ssock: socket.socket | None
         _csock: socket.socket | None
@@ -59,7 +60,7 @@ else:
 
 _T = TypeVar("_T")
 
-# Names that programs replace in tests (base_events.socket) and that stubs leave out are looked up here, late.
+# Names that tests replace (base_events.socket) or that the stubs leave out are looked up here, late.
 _base_events: Any = base_events
 _unix_events: Any = unix_events
 
@@ -95,6 +96,7 @@ class EventLoop(_core.EventLoop, _StdlibLoop):
     def __init__(self) -> None:
         # Not BaseSelectorEventLoop.__init__: it would make a selector and a self-pipe.
         base_events.BaseEventLoop.__init__(self)
+        self._internal_fds = 1  # The reactor's own, which other threads wake it through.
         # By descriptor: what add_reader() and the like must keep off. Datagram transports enter themselves.
         self._transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self._signal_handlers = {}
@@ -159,7 +161,7 @@ class EventLoop(_core.EventLoop, _StdlibLoop):
             return
         # While the self-pipe still exists, so that no signal finds a closed wake-up descriptor.
         self._disarm_wakeup()
-        if not sys.is_finalizing():
+        if not _unix_events.sys.is_finalizing():
             for sig in list(self._signal_handlers):
                 self.remove_signal_handler(sig)
         elif self._signal_handlers:
@@ -171,6 +173,7 @@ class EventLoop(_core.EventLoop, _StdlibLoop):
             )
             self._signal_handlers.clear()
         self._close_self_pipe()
+        self._internal_fds -= 1
         base_events.BaseEventLoop.close(self)
         resolver, self._resolver = self._resolver, None
         if resolver is not None:

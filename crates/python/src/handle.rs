@@ -5,7 +5,8 @@
 //! nothing.
 //!
 //! Invariants
-//! - I1: `arguments` holds `count` owned references if `count <= INLINE`, else `more` does.
+//! - I1: `arguments` holds `count` owned references if `count <= INLINE`, else `more` does; with `TUPLE` the
+//!   first of `arguments` holds all `count` of them.
 //! - I2: a handle from the free list has every field zero.
 
 use crate::event_loop::EventLoop;
@@ -29,6 +30,8 @@ pub(crate) const SCHEDULED: u8 = 2;
 pub(crate) const REPEATING: u8 = 4;
 /// Made by a native loop, which `event_loop` holds.
 const NATIVE: u8 = 8;
+/// The first of `arguments` is the tuple the constructor was given: `_args` gives it back.
+const TUPLE: u8 = 16;
 
 #[repr(C)]
 pub(crate) struct Handle {
@@ -49,6 +52,8 @@ pub(crate) struct Handle {
 pub(crate) struct TimerHandle {
     pub(crate) handle: Handle,
     pub(crate) when: Cell<f64>,
+    /// What the user gave, if it was not a float: `when()` gives it back.
+    pub(crate) when_given: Slot,
 }
 
 // SAFETY: repr(C), header first, all fields valid when zeroed.
@@ -130,7 +135,9 @@ impl Handle {
 
     fn argument(&self, index: usize) -> Raw {
         let more = self.more.get();
-        if more.is_null() {
+        if self.has(TUPLE) {
+            call::tuple_item(self.arguments[0].ptr(), index)
+        } else if more.is_null() {
             self.arguments[index].ptr()
         } else {
             // SAFETY: I1; the vector is only replaced as a whole.
@@ -163,7 +170,10 @@ impl Handle {
         let callback = self.callback.take();
         let more = self.more.replace(ptr::null_mut());
         let count = self.count.replace(0) as usize;
-        if more.is_null() {
+        if self.has(TUPLE) {
+            self.put(TUPLE, false);
+            self.arguments[0].clear();
+        } else if more.is_null() {
             for slot in &self.arguments[..count.min(INLINE)] {
                 slot.clear();
             }
@@ -183,7 +193,7 @@ impl Handle {
             return Ok(Obj::none());
         }
         let count = self.count();
-        if unique && count <= INLINE {
+        if unique && count <= INLINE && !self.has(TUPLE) {
             let mut stack = [ptr::null_mut(); INLINE + 1];
             for index in 0..count {
                 stack[index + 1] = self.arguments[index].ptr();
@@ -367,6 +377,9 @@ fn show_args(this: &Handle) -> PyResult<Obj> {
     if !this.callback.is_set() {
         return Ok(Obj::none());
     }
+    if this.has(TUPLE) {
+        return Ok(this.arguments[0].get_or_none());
+    }
     let all: Vec<Raw> = (0..this.count()).map(|index| this.argument(index)).collect();
     call::tuple(&all)
 }
@@ -417,13 +430,13 @@ fn class(this: &Handle) -> PyResult<Obj> {
 }
 
 fn when(this: &TimerHandle) -> PyResult<Obj> {
-    call::float(this.when.get())
+    this.when_given.get().map_or_else(|| call::float(this.when.get()), Ok)
 }
 
 fn set_when(this: &TimerHandle, value: Option<Raw>) -> PyResult<()> {
-    this.when.set(call::as_f64(
-        value.ok_or_else(|| type_error("cannot delete attribute"))?,
-    )?);
+    let value = value.ok_or_else(|| type_error("cannot delete attribute"))?;
+    this.when.set(call::as_f64(value)?);
+    this.when_given.set(Obj::from_borrowed(value));
     Ok(())
 }
 
@@ -448,10 +461,9 @@ fn init(this: &Handle, callback: Raw, arguments: Raw, event_loop: Raw, context: 
     this.callback.set(Obj::from_borrowed(callback));
     // SAFETY: A1; any iterable, asyncio passes a tuple.
     let arguments = crate::ffi::error::owned(unsafe { c::PySequence_Tuple(arguments) })?;
-    let all: Vec<Raw> = (0..call::tuple_len(arguments.as_ptr()))
-        .map(|index| call::tuple_item(arguments.as_ptr(), index))
-        .collect();
-    this.set_arguments(&all);
+    this.count.set(call::tuple_len(arguments.as_ptr()) as u32);
+    this.put(TUPLE, true);
+    this.arguments[0].set(arguments);
     let debug = call::call_method(names::get_debug(), &[event_loop], None)?;
     if call::is_true(debug.as_ptr())? {
         this.source_traceback
@@ -485,7 +497,7 @@ unsafe extern "C" fn timer_handle_init(slf: Raw, positional: Raw, keywords: Raw)
             let [when, callback, arguments, event_loop, context] = args.bind("TimerHandle.__init__", names, 5, 4)?;
             // SAFETY: tp_init's receiver.
             let this = unsafe { &*slf.cast::<TimerHandle>() };
-            this.when.set(call::as_f64(when.unwrap_or(ptr::null_mut()))?);
+            set_when(this, when)?;
             init(
                 &this.handle,
                 callback.unwrap_or(ptr::null_mut()),
@@ -528,7 +540,7 @@ unsafe extern "C" fn timer_handle_compare(left: Raw, right: Raw, op: c_int) -> R
 unsafe extern "C" fn timer_handle_hash(slf: Raw) -> isize {
     trampoline::enter(|| {
         // SAFETY: tp_hash's receiver.
-        let when = call::float(unsafe { &*slf.cast::<TimerHandle>() }.when.get())?;
+        let when = when(unsafe { &*slf.cast::<TimerHandle>() })?;
         // SAFETY: A1.
         match unsafe { c::PyObject_Hash(when.as_ptr()) } {
             -1 => Err(crate::ffi::Raised),
@@ -547,6 +559,11 @@ unsafe extern "C" fn dealloc(slf: Raw) {
         }
         this.clear();
         let kind = object::type_of(slf);
+        if kind != Handle::type_object()
+            && let Some(timer) = TimerHandle::of(slf)
+        {
+            timer.when_given.clear();
+        }
         let kept = if kind == Handle::type_object() {
             FREE_HANDLES.push(slf)
         } else if kind == TimerHandle::type_object() {

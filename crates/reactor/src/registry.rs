@@ -210,6 +210,12 @@ impl<T> Registry<T> {
         owners
     }
 
+    /// The descriptors that have an owner, in ascending order.
+    pub fn owned_fds(&self) -> impl Iterator<Item = RawFd> + '_ {
+        let owned = |slot: &Slot<T>| slot.reader.is_some() || slot.writer.is_some();
+        self.slots.iter().enumerate().filter(move |(_, slot)| owned(slot)).map(|(fd, _)| fd as RawFd)
+    }
+
     /// How many descriptors have an owner.
     #[inline]
     pub fn len(&self) -> usize {

@@ -54,7 +54,7 @@ impl EventLoop {
         .flatten()
     }
 
-    fn owner(&self, fd: i32, side: Side) -> Option<Obj> {
+    pub(crate) fn owner(&self, fd: i32, side: Side) -> Option<Obj> {
         self.with_registry(|registry| {
             match side {
                 Side::Read => registry.reader(fd),
@@ -63,6 +63,11 @@ impl EventLoop {
             .cloned()
         })
         .flatten()
+    }
+
+    /// Every descriptor that has an owner.
+    pub(crate) fn registered_fds(&self) -> Vec<i32> {
+        self.with_registry(|registry| registry.owned_fds().collect()).unwrap_or_default()
     }
 
     /// The native transport that uses `fd` now.
@@ -173,7 +178,7 @@ fn retire(previous: Option<Obj>) {
 }
 
 /// A descriptor number, or an object with `fileno()`, with `selectors`' texts.
-fn fileno(file: Raw) -> PyResult<i32> {
+pub(crate) fn fileno(file: Raw) -> PyResult<i32> {
     // SAFETY: A1.
     let is_int = unsafe { crate::ffi::c::PyLong_Check(file) } != 0;
     let fd = if is_int {

@@ -593,13 +593,16 @@ fn show_timer_cancelled_count(this: &EventLoop) -> PyResult<Obj> {
 }
 
 fn show_internal_fds(this: &EventLoop) -> PyResult<Obj> {
-    call::int(this.inner().internal_fds.get() as i64)
+    // The waker is one for as long as the loop is open.
+    let waker = i64::from(!this.is_closed());
+    call::int(this.inner().internal_fds.get() as i64 + waker)
 }
 
 /// asyncio's `_make_self_pipe` and `_close_self_pipe` count their descriptor here.
 fn set_internal_fds(this: &EventLoop, value: Option<Raw>) -> PyResult<()> {
     let value = value.ok_or_else(|| type_error("cannot delete attribute"))?;
-    this.inner().internal_fds.set(usize::try_from(call::as_i64(value)?).unwrap_or(0));
+    let waker = i64::from(!this.is_closed());
+    this.inner().internal_fds.set(usize::try_from(call::as_i64(value)? - waker).unwrap_or(0));
     Ok(())
 }
 
@@ -613,6 +616,9 @@ fn show_ready(this: &EventLoop) -> PyResult<Obj> {
 }
 
 fn show_selector(this: &EventLoop) -> PyResult<Obj> {
+    if this.is_closed() {
+        return Ok(Obj::none());
+    }
     views::selector(this)
 }
 

@@ -243,14 +243,22 @@ pub(crate) fn call_at(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
     if crate::ffi::object::is_none(when) {
         return Err(type_error("when cannot be None"));
     }
-    let when = call::as_f64(when)?;
+    let given = when;
+    let when = call::as_f64(given)?;
     this.check_open()?;
     if this.is_debug() {
         this.check_thread()?;
         this.check_callback(callback, "call_at")?;
     }
     let context = context_of(args, "BaseEventLoop.call_at")?;
-    schedule_at(this, when, when <= seconds_now(), callback, arguments, context)
+    let timer = schedule_at(this, when, when <= seconds_now(), callback, arguments, context)?;
+    // SAFETY: a static type of the interpreter.
+    if unsafe { c::PyFloat_CheckExact(given) } == 0
+        && let Some(timer) = TimerHandle::of(timer.as_ptr())
+    {
+        timer.when_given.set(Obj::from_borrowed(given));
+    }
+    Ok(timer)
 }
 
 /// `time() + delay`, with Python's own rules for what is neither float nor int.

@@ -144,6 +144,45 @@ fn select(this: &SelectorView, args: Args<'_>) -> PyResult<Obj> {
     io::select(this.view.target(), timeout)
 }
 
+/// A `selectors.SelectorKey` for a descriptor with owners; KeyError for one without.
+fn get_key(this: &SelectorView, file: Raw) -> PyResult<Obj> {
+    let fd = io::fileno(file)?;
+    match key_of(this.view.target(), fd)? {
+        Some(key) => Ok(key),
+        None => {
+            let text = call::string(&format!("{} is not registered", call::repr(file)?))?;
+            // SAFETY: a static of the interpreter.
+            Err(crate::ffi::error::raise_object(unsafe { c::PyExc_KeyError }, &text))
+        }
+    }
+}
+
+/// All registered descriptors: a new dict of fd to SelectorKey.
+fn get_map(this: &SelectorView) -> PyResult<Obj> {
+    let map = call::dict()?;
+    for fd in this.view.target().registered_fds() {
+        if let Some(key) = key_of(this.view.target(), fd)? {
+            let number = call::int(i64::from(fd))?;
+            // SAFETY: A1; a dict.
+            crate::ffi::error::status(unsafe { c::PyDict_SetItem(map.as_ptr(), number.as_ptr(), key.as_ptr()) })?;
+        }
+    }
+    Ok(map)
+}
+
+fn key_of(event_loop: &EventLoop, fd: i32) -> PyResult<Option<Obj>> {
+    let (reader, writer) = (event_loop.owner(fd, io::Side::Read), event_loop.owner(fd, io::Side::Write));
+    let events = i64::from(reader.is_some()) | i64::from(writer.is_some()) << 1;
+    if events == 0 {
+        return Ok(None);
+    }
+    let (reader, writer) = (reader.unwrap_or_else(Obj::none), writer.unwrap_or_else(Obj::none));
+    let data = call::tuple(&[reader.as_ptr(), writer.as_ptr()])?;
+    let (fd, events) = (call::int(i64::from(fd))?, call::int(events)?);
+    let class = call::import_from("selectors", "SelectorKey")?;
+    call::call(class.as_ptr(), &[fd.as_ptr(), fd.as_ptr(), events.as_ptr(), data.as_ptr()], None).map(Some)
+}
+
 unsafe extern "C" fn dealloc(slf: Raw) {
     trampoline::enter_void(|| {
         // SAFETY: tp_dealloc's receiver.
@@ -192,12 +231,21 @@ pub(super) fn build_types(module: Raw) -> PyResult<()> {
         size_of::<SelectorView>(),
         flags,
     );
-    spec.methods = vec![fastcall!(
+    spec.methods = vec![
+        fastcall!(
         c"select",
         SelectorView,
         select,
         c"select($self, /, timeout=None)\n--\n\nPoll; what is ready goes into the ready queue, the list returned is empty."
-    )];
+    ),
+        onearg!(
+            c"get_key",
+            SelectorView,
+            get_key,
+            c"get_key($self, fileobj, /)\n--\n\nThe SelectorKey of a registered descriptor."
+        ),
+        noargs!(c"get_map", SelectorView, get_map, c"get_map($self, /)\n--\n\nRegistered descriptors and their keys."),
+    ];
     spec.slots = vec![(c::Py_tp_dealloc, dealloc as *mut c_void)];
     state()
         .types

@@ -43,13 +43,12 @@ use crate::handle::{CANCELLED, Handle};
 use crate::state::{imports, names, state};
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::{c_int, c_void};
-use std::ptr;
 use wire::{Flow, WriteQueue};
 
 /// How many slots `transports._FlowControlMixin` and its bases have.
 const BASE_SLOTS: usize = 5;
 
-/// The protocol is a BufferedProtocol.
+/// The protocol is a `BufferedProtocol`.
 const BUFFERED: u16 = 1;
 /// Registered as the reader of the descriptor.
 const READING: u16 = 1 << 1;
@@ -203,13 +202,18 @@ impl StreamTransport {
         Ok(Some(copy))
     }
 
-    /// `protocol.name()` or `protocol.name(argument)`. Looked up at each call, as tests and tools replace these methods
-    /// on instances; it costs a few nanoseconds.
+    /// `protocol.name(argument)`. Looked up at each call, as tests and tools replace these methods on instances; it costs a
+    /// few nanoseconds.
     #[inline]
-    fn call_protocol(&self, name: Raw, argument: Option<Raw>) -> PyResult<Obj> {
+    fn call_protocol_with(&self, name: Raw, argument: Raw) -> PyResult<Obj> {
         let protocol = self.protocol.get_or_none();
-        let stack = [protocol.as_ptr(), argument.unwrap_or(ptr::null_mut())];
-        call::call_method(name, &stack[..1 + usize::from(argument.is_some())], None)
+        call::call_method(name, &[protocol.as_ptr(), argument], None)
+    }
+
+    /// `protocol.name()`
+    fn call_protocol(&self, name: Raw) -> PyResult<Obj> {
+        let protocol = self.protocol.get_or_none();
+        call::call_method(name, &[protocol.as_ptr()], None)
     }
 
     /// `loop.call_soon(self.name, *arguments)` in the transport's context.
@@ -257,7 +261,7 @@ impl StreamTransport {
         .map(drop)
     }
 
-    /// The loop says that the descriptor is ready. Only SystemExit and KeyboardInterrupt come back as errors.
+    /// The loop says that the descriptor is ready. Only `SystemExit` and `KeyboardInterrupt` come back as errors.
     #[inline]
     pub(crate) fn on_ready(&self, event_loop: &EventLoop, side: Side) -> PyResult<()> {
         if self.conn_lost.get() != 0 || !self.has(flag_of(side)) {

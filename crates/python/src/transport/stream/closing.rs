@@ -75,7 +75,7 @@ impl StreamTransport {
         }
         self.put(LOST, true);
         let mut steps = AllSteps::new();
-        steps.run(|| self.call_protocol(names::connection_lost(), Some(exception)));
+        steps.run(|| self.call_protocol_with(names::connection_lost(), exception));
         self.clear_queue();
         self.unregister(Side::Read);
         self.unregister(Side::Write);

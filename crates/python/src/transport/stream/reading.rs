@@ -95,7 +95,7 @@ impl StreamTransport {
             Err(None) => return self.end_of_stream(),
             Err(Some(error)) => return self.receive_failed(&error),
         };
-        match self.call_protocol(names::data_received(), Some(data?.as_ptr())) {
+        match self.call_protocol_with(names::data_received(), data?.as_ptr()) {
             Ok(_) if len < room => Ok(After::Done),
             Ok(_) => Ok(After::Filled),
             Err(Raised) => self.protocol_failed("Fatal error: protocol.data_received() call failed."),
@@ -133,7 +133,7 @@ impl StreamTransport {
             return self.end_of_stream();
         }
         let count = call::int(len as i64)?;
-        match self.call_protocol(names::buffer_updated(), Some(count.as_ptr())) {
+        match self.call_protocol_with(names::buffer_updated(), count.as_ptr()) {
             Ok(_) if len == room && room >= REFILLED_BUFFER_LEN_MIN => Ok(After::Filled),
             Ok(_) => Ok(After::Done),
             Err(Raised) => self.protocol_failed("Fatal error: protocol.buffer_updated() call failed."),
@@ -142,7 +142,7 @@ impl StreamTransport {
 
     fn protocol_buffer(&self) -> PyResult<Obj> {
         let any_size = call::int(-1)?;
-        let memory = self.call_protocol(names::get_buffer(), Some(any_size.as_ptr()))?;
+        let memory = self.call_protocol_with(names::get_buffer(), any_size.as_ptr())?;
         // SAFETY: A1.
         match unsafe { crate::ffi::c::PyObject_Size(memory.as_ptr()) } {
             ..0 => Err(Raised),
@@ -156,7 +156,7 @@ impl StreamTransport {
         if self.is_debug() {
             self.log_debug("%r received EOF", &[], None)?;
         }
-        let Ok(answer) = self.call_protocol(names::eof_received(), None) else {
+        let Ok(answer) = self.call_protocol(names::eof_received()) else {
             return self.protocol_failed("Fatal error: protocol.eof_received() call failed.");
         };
         if call::is_true(answer.as_ptr())? {

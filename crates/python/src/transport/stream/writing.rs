@@ -173,12 +173,13 @@ impl StreamTransport {
         }
         // SAFETY: A1; any iterable. A tuple of our own: what the views below run may change a list.
         let pieces = owned(unsafe { c::PySequence_Tuple(pieces) })?;
-        let mut all = Vec::with_capacity(call::tuple_len(pieces.as_ptr()));
-        for index in 0..all.capacity() {
+        let count = call::tuple_len(pieces.as_ptr());
+        let mut all = Vec::with_capacity(count);
+        for index in 0..count {
             let piece = call::tuple_item(pieces.as_ptr(), index);
             if Bytes::of(piece).is_some() {
                 all.push(Obj::from_borrowed(piece));
-            } else {
+            } else if cfg!(not(Py_3_14)) || call::is_true(piece)? {
                 // SAFETY: A1; fails for what has no buffer, in asyncio's words.
                 all.push(owned(unsafe { c::PyMemoryView_FromObject(piece) })?);
             }
@@ -188,14 +189,13 @@ impl StreamTransport {
             return Ok(());
         }
         for piece in all {
-            match Bytes::of(piece.as_ptr()) {
-                Some(bytes) => self.with_queue(|queue| queue.push(bytes)),
-                None => {
-                    let push = |bytes: &[u8]| self.with_queue(|queue| queue.push_copy(bytes));
-                    if buffer::with_bytes(piece.as_ptr(), push).is_err() {
-                        return self.fatal_buffer_error();
-                    }
-                }
+            if let Some(bytes) = Bytes::of(piece.as_ptr()) {
+                self.with_queue(|queue| queue.push(bytes));
+                continue;
+            }
+            let push = |bytes: &[u8]| self.with_queue(|queue| queue.push_copy(bytes));
+            if buffer::with_bytes(piece.as_ptr(), push).is_err() {
+                return self.fatal_buffer_error();
             }
         }
         if self.has_unsent() { self.queued() } else { Ok(()) }
@@ -263,17 +263,14 @@ impl StreamTransport {
         let fd = self.live_fd();
         self.with_queue(|queue| {
             loop {
-                let (answer, offered) = match queue.single() {
-                    Some(bytes) => (reactor::sockets::send(fd, bytes), bytes.len()),
-                    None => {
-                        let mut slices = [IoSlice::new(&[]); PIECES_MAX];
-                        let count = queue.gather(&mut slices);
-                        let slices = &slices[..count];
-                        (
-                            reactor::sockets::sendmsg(fd, slices),
-                            slices.iter().map(|slice| slice.len()).sum(),
-                        )
-                    }
+                let (answer, offered) = if let Some(bytes) = queue.single() {
+                    (reactor::sockets::send(fd, bytes), bytes.len())
+                } else {
+                    let mut slices = [IoSlice::new(&[]); PIECES_MAX];
+                    let count = queue.gather(&mut slices);
+                    let slices = &slices[..count];
+                    let offered = slices.iter().map(|slice| slice.len()).sum();
+                    (reactor::sockets::sendmsg(fd, slices), offered)
                 };
                 match nothing_if_blocked(answer) {
                     Ok(sent) => {
@@ -393,7 +390,7 @@ impl StreamTransport {
 
     /// A protocol that fails here is reported, and stays connected.
     fn signal(&self, name: Raw, message: &str) -> PyResult<()> {
-        if self.call_protocol(name, None).is_ok() {
+        if self.call_protocol(name).is_ok() {
             return Ok(());
         }
         let exception = error::take();
