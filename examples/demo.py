@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -102,6 +103,7 @@ def run_crawler(command: list[str], url: str, directory: Path, processors: set[i
             _, status, usage = os.wait4(process.pid, 0)
         except BaseException:
             process.kill()
+            process.wait()
             raise
         finally:
             limit.cancel()
@@ -219,6 +221,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         parser.error("--rounds must be at least 1")
+    # Ends like any exception, so that the server is stopped and the scratch directory removed.
+    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
     try:
         return 0 if demonstrate(arguments.rounds) else 1
     except DemoError as error:

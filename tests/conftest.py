@@ -29,6 +29,11 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"ASYNCHROTRON_REQUIRED=1, but asynchrotron cannot be imported: {worlds.IMPORT_ERROR}")
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    gc.collect()
+    gc.freeze()  # pytest's own objects: what tests collect is then a hundred times quicker
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent in FOLDERS and item.get_closest_marker("timeout") is None:

@@ -104,3 +104,8 @@ def extract_stack() -> traceback.StackSummary:
 def create_task_with_factory(loop: Any, coro: Any, **kwargs: Any) -> Any:
     """What the version's own loop.create_task() does when a task factory is set."""
     return _base_events.BaseEventLoop.create_task(loop, coro, **kwargs)
+
+
+def create_future_as_asyncio(loop: Any) -> Any:
+    """A future of the class that stands in asyncio.futures, where somebody put another one there."""
+    return _base_events.BaseEventLoop.create_future(loop)

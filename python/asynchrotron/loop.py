@@ -12,7 +12,6 @@ import asyncio
 import concurrent.futures
 import contextvars
 import errno
-import functools
 import os
 import signal
 import socket
@@ -81,10 +80,6 @@ _AFTER_FORK = (
     "create a new event loop in the child"
 )
 
-if sys.version_info >= (3, 14):
-    # The stdlib asks the kernel for each new loop; the answer does not change while a process lives.
-    _can_use_pidfd = functools.cache(_unix_events.can_use_pidfd)
-
 
 class EventLoop(_core.EventLoop, _StdlibLoop):
     """asyncio's event loop, native.
@@ -103,8 +98,8 @@ class EventLoop(_core.EventLoop, _StdlibLoop):
         if sys.version_info >= (3, 13):
             self._unix_server_sockets: dict[socket.socket, int] = {}
         if sys.version_info >= (3, 14):
-            watcher = _unix_events._PidfdChildWatcher if _can_use_pidfd() else _unix_events._ThreadedChildWatcher
-            self._watcher = watcher()
+            use_pidfd = _unix_events.can_use_pidfd()
+            self._watcher = _unix_events._PidfdChildWatcher() if use_pidfd else _unix_events._ThreadedChildWatcher()
         self._owner_pid = os.getpid()
         # The pair that signals wake the loop with; made at the first run in the main thread.
         self._ssock = self._csock = None

@@ -5,8 +5,10 @@ WeakSet's inner set is replaced by one that, when iterated, also yields our pend
 its own list. (current_task() needs no such thing: the core publishes the current task.)
 """
 
+import asyncio
+import sys
 import weakref
-from asyncio import tasks
+from asyncio import futures, tasks
 from collections.abc import Iterator
 from typing import Any
 
@@ -65,7 +67,18 @@ class _Probe:
 
 
 def make_visible() -> None:
-    """Let asyncio.all_tasks() see native tasks, also through references taken before this package was imported."""
+    """Let asyncio.all_tasks() see native tasks, also through references taken before this package was imported.
+
+    And, from 3.14 on, let gather(), TaskGroup and the others note in the call graph who awaits a native future: the C
+    functions they call for that pass over futures that are not C futures.
+    """
     for weak_set in list(_weak_sets()):
         if not isinstance(weak_set.data, _ScheduledTasks):
             weak_set.data = _ScheduledTasks(weak_set.data)
+    if sys.version_info >= (3, 14):
+        modules: tuple[Any, Any] = (asyncio, futures)
+        for name in ("future_add_to_awaited_by", "future_discard_from_awaited_by"):
+            native = getattr(_core, name)
+            for module in modules:
+                setattr(module, name, native)
+            setattr(futures, f"_c_{name}", native)

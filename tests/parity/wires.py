@@ -251,7 +251,8 @@ class Scene:
 
 
 def play(w: World, body: Callable[..., Any], family: str, side: str, *args: Any) -> Any:
-    """Run a body in one world; its trace is the log, what it returned, what was reported, and what was logged."""
+    """Run a body in one world; its trace is the log (and what the abort at the end added), what the body returned,
+    what the exception handler was told, and what was logged."""
     errors: list[Any] = []
     with asyncio_log() as logged, w.loop(errors=errors) as loop:
 
@@ -260,11 +261,12 @@ def play(w: World, body: Callable[..., Any], family: str, side: str, *args: Any)
             try:
                 answer = await body(s, *args)
             finally:
+                count = len(s.log)
                 await s.end()
-            return s.log, answer
+            return s.log[:count], s.log[count:], answer
 
-        log, answer = loop.run_until_complete(main())
-    return {"log": log, "answer": answer, "reported": errors, "logged": [(level, normal(text)) for level, text in logged]}
+        log, ending, answer = loop.run_until_complete(main())
+    return {"log": log, "ending": ending, "answer": answer, "reported": errors, "logged": [(level, normal(text)) for level, text in logged]}
 
 
 def scene(*only: str) -> Callable[[Callable[..., Any]], Any]:

@@ -192,12 +192,14 @@ _LOOP = re.compile(r"<(?:[\w.]*\.)?(?:_UnixSelectorEventLoop|EventLoop|Loop) run
 _SECONDS = re.compile(r"\d+\.\d{3} seconds")
 _TASK_NUMBER = re.compile(r"\bTask-\d+\b")
 _TRANSPORT = re.compile(r"<(?:_SelectorSoc|StreamTransp)[^>]*>+")
+_DESCRIPTOR = re.compile(r"\bfd=\d+")
 _HERE = re.compile(r"(?:/[^\s:'\"<>]+/)(?=[\w.-]+\.py)")
 
 
 def normal(text: object) -> str:
     """The text without what differs between two runs: addresses, folders, default task numbers, the loop's class."""
     words = _LOOP.sub("<LOOP running=", _ADDRESS.sub("0x..", str(text)))
+    words = _DESCRIPTOR.sub("fd=N", words)
     words = _TRANSPORT.sub("<TRANSPORT>", words).replace("_SelectorSocketTransport", "StreamTransport")
     return _HERE.sub("", _TASK_NUMBER.sub("Task-N", _SECONDS.sub("S seconds", words)))
 

@@ -3,8 +3,9 @@
 use crate::ffi::error::{PyResult, import_error};
 use crate::ffi::trampoline::{self, function};
 use crate::ffi::types::{add_to_module, leak_methods};
-use crate::ffi::{Args, Obj, Raw, Slot, c, call, stop_iteration};
-use crate::state::{self, Imports, Names, State, Types, state};
+use crate::ffi::{Args, Native, Obj, Raw, Slot, c, call, stop_iteration};
+use crate::future::Future;
+use crate::state::{self, Imports, Names, State, Types, imports, state};
 use crate::{event_loop, future, handle, metaclass, task, transport};
 use std::ffi::c_int;
 use std::ptr;
@@ -16,19 +17,25 @@ fn panic_for_test(args: Args<'_>) -> PyResult<()> {
 }
 
 fn add_to_awaited_by(args: Args<'_>) -> PyResult<()> {
-    awaited_by(args, "future_add_to_awaited_by", future::add_awaited_by)
+    awaited_by(args, "future_add_to_awaited_by", future::add_awaited_by, imports::future_add_to_awaited_by())
 }
 
 fn discard_from_awaited_by(args: Args<'_>) -> PyResult<()> {
-    awaited_by(args, "future_discard_from_awaited_by", future::discard_awaited_by)
+    awaited_by(
+        args,
+        "future_discard_from_awaited_by",
+        future::discard_awaited_by,
+        imports::future_discard_from_awaited_by(),
+    )
 }
 
-fn awaited_by(args: Args<'_>, name: &str, change: fn(&future::Future, Raw) -> PyResult<()>) -> PyResult<()> {
-    use crate::ffi::Native;
+/// For a native future ours, for any other asyncio's.
+fn awaited_by(args: Args<'_>, name: &str, change: fn(&Future, Raw) -> PyResult<()>, theirs: Raw) -> PyResult<()> {
     let [fut, waiter] = args.bind(name, &[c"fut", c"waiter"], 2, 2)?;
-    match (fut.and_then(future::Future::of), waiter) {
-        (Some(native), Some(waiter)) => change(native, waiter),
-        _ => Ok(()),
+    let (Some(fut), Some(waiter)) = (fut, waiter) else { return Ok(()) };
+    match Future::of(fut) {
+        Some(native) => change(native, waiter),
+        None => call::call(theirs, &[fut, waiter], None).map(drop),
     }
 }
 

@@ -18,7 +18,6 @@ use crate::ffi::error::{PyResult, os_error, runtime_error, type_error};
 use crate::ffi::trampoline::{self, fastcall, noargs, onearg, property};
 use crate::ffi::types::TypeSpec;
 use crate::ffi::{Native, Obj, Own, Raw, Slot, c, call, object, slot, thread, types};
-use crate::future::Future;
 use crate::state::state;
 use crate::task::{Task, TaskList};
 use crate::transport::stream::StreamTransport;
@@ -43,6 +42,8 @@ pub(crate) struct EventLoop {
     closed: Cell<bool>,
     stopping: Cell<bool>,
     plain: Cell<bool>,
+    /// `asyncio.tasks.Task` or `asyncio.futures.Future` is a class neither asyncio's nor ours.
+    pub(crate) other_classes: Cell<bool>,
     /// A poll is due at the next turn, whatever the counters say.
     pub(crate) force_poll: Cell<bool>,
     /// A wait recently found the GIL taken when it came back.
@@ -197,8 +198,9 @@ impl EventLoop {
         self.slow_callback_seconds.get()
     }
 
-    pub(crate) fn task_factory(&self) -> Option<Obj> {
-        self.task_factory.get().filter(|factory| !factory.is_none())
+    #[inline]
+    pub(crate) fn has_task_factory(&self) -> bool {
+        self.task_factory.is_set() && !object::is_none(self.task_factory.ptr())
     }
 
     /// Is this the thread that runs the loop?
@@ -469,7 +471,7 @@ fn py_time(_this: &EventLoop) -> PyResult<Obj> {
 }
 
 fn py_create_future(this: &EventLoop) -> PyResult<Obj> {
-    Ok(Future::create(this)?.into_obj())
+    this.create_future()
 }
 
 fn py_get_debug(this: &EventLoop) -> PyResult<bool> {

@@ -65,6 +65,7 @@ impl EventLoop {
     pub(crate) fn run_turns(&self) -> PyResult<()> {
         self.check_open()?;
         self.check_fork()?;
+        self.look_for_other_classes()?;
         let keep = self.own();
         let run = Run::begin(self);
         self.force_poll.set(true);
@@ -85,6 +86,7 @@ impl EventLoop {
     pub(crate) fn run_one_turn(&self) -> PyResult<()> {
         self.check_open()?;
         self.check_fork()?;
+        self.look_for_other_classes()?;
         let keep = self.own();
         let run = Run::begin(self);
         self.force_poll.set(true);

@@ -6,7 +6,7 @@ use crate::ffi::error::{PyResult, runtime_error, type_error};
 use crate::ffi::{Args, Native, Obj, Own, Raised, Raw, c, call, context};
 use crate::future::Future;
 use crate::handle::{Handle, SCHEDULED, TimerHandle};
-use crate::state::{helper, state};
+use crate::state::{helper, imports, names, state};
 use crate::task::Task;
 use std::ptr;
 
@@ -67,6 +67,45 @@ impl EventLoop {
         let check = call::interned("_check_callback")?;
         let method = call::string(method)?;
         call::call_method(check.as_ptr(), &[self.raw(), callback, method.as_ptr()], None).map(drop)
+    }
+
+    /// Is a task of this loop a native one? Not with a task factory, and not where code has put a class of its
+    /// own in place of asyncio's (nest_asyncio, tests): asyncio's loop would use that.
+    #[inline]
+    fn makes_own_tasks(&self) -> PyResult<bool> {
+        if self.has_task_factory() {
+            return Ok(false);
+        }
+        if !self.is_running() {
+            self.look_for_other_classes()?;
+        }
+        Ok(!self.other_classes.get())
+    }
+
+    /// `loop.create_future()`.
+    #[inline]
+    pub(crate) fn create_future(&self) -> PyResult<Obj> {
+        if !self.is_running() {
+            self.look_for_other_classes()?;
+        }
+        if self.other_classes.get() {
+            return call::call1(helper("create_future_as_asyncio")?.as_ptr(), self.raw());
+        }
+        Ok(Future::create(self)?.into_obj())
+    }
+
+    /// Once per run, and per call outside one: are the classes asyncio's, or ours?
+    #[cold]
+    pub(crate) fn look_for_other_classes(&self) -> PyResult<()> {
+        let found = |module: Raw, name: Raw, theirs: Raw, ours: Raw| -> PyResult<bool> {
+            let class = call::getattr(module, name)?;
+            Ok(class.is(theirs) || class.is(ours))
+        };
+        let task = found(imports::tasks_module(), names::task_class(), imports::stdlib_task(), Task::type_object().cast())?;
+        let future =
+            found(imports::futures_module(), names::future_class(), imports::stdlib_future(), Future::type_object().cast())?;
+        self.other_classes.set(!(task && future));
+        Ok(())
     }
 
     /// A task goes into the queue as itself.
@@ -278,7 +317,7 @@ fn add_delay(now: f64, delay: Raw) -> PyResult<f64> {
 /// `loop.create_task(coro)` without keywords.
 #[inline]
 pub(crate) fn create_task_of(this: &EventLoop, coroutine: Raw) -> PyResult<Obj> {
-    if this.task_factory().is_none() && this.is_plain() {
+    if this.makes_own_tasks()? && this.is_plain() {
         this.check_open()?;
         return finish_task(Task::create(this, coroutine, None, None, false)?);
     }
@@ -288,8 +327,8 @@ pub(crate) fn create_task_of(this: &EventLoop, coroutine: Raw) -> PyResult<Obj> 
 #[inline]
 pub(crate) fn create_task(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
     this.check_open()?;
-    if this.task_factory().is_some() {
-        return call_task_factory(this, args);
+    if !this.makes_own_tasks()? {
+        return create_task_as_asyncio(this, args);
     }
     if !args.has_keywords() && args.positional().len() == 1 {
         return finish_task(Task::create(this, args.positional()[0], None, None, false)?);
@@ -321,8 +360,8 @@ fn finish_task(task: Own<Task>) -> PyResult<Obj> {
     Ok(task.into_obj())
 }
 
-/// The version's own way of calling a task factory.
+/// The version's own create_task: it calls the task factory, or the class somebody put in `asyncio.tasks.Task`.
 #[cold]
-fn call_task_factory(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
+fn create_task_as_asyncio(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
     args.forward_call(helper("create_task_with_factory")?.as_ptr(), this.raw())
 }

@@ -1,0 +1,476 @@
+//! Operation: the native stand-in for the coroutine object that `asyncio.sleep()` or `loop.sock_recv()` returns.
+//!
+//! To programs it is a coroutine (`coroutine.rs` has what they look at, `function.rs` the functions that make one). The
+//! interpreter drives it through slots: awaiting it makes no iterator object, ending with None makes no
+//! `StopIteration`. What completes at once never suspends. What must wait makes a Future and yields that, as any
+//! coroutine would, so a C task, a hand-written `send` loop or another library's runner can drive it, too. Each kind has
+//! a start, what happens when its wait is over, and a cleanup: `sleep.rs`, `sock.rs`.
+//!
+//! Invariants
+//! - I1: `waiter` is set only while suspended. With `NATIVE` it is a `Future`, otherwise the iterator of another loop's
+//!   future. A suspended operation without one is at `sleep(0)`'s bare yield.
+//! - I2: `event_loop`, where set, is an `EventLoop`. Socket operations have it from the beginning.
+//! - I3: the collector tracks an operation exactly if `TRACKED` is set: from birth if its arguments may be part of a
+//!   cycle, otherwise from the first wait on.
+//! - I4: while the stage is `Running` nobody else starts, resumes, closes or clears it.
+
+mod coroutine;
+mod function;
+mod sleep;
+mod sock;
+
+pub(crate) use sock::KnownSockets;
+
+use crate::event_loop::EventLoop;
+use crate::ffi::error::{PyResult, runtime_error, value_error};
+use crate::ffi::freelist::FreeList;
+use crate::ffi::types::add_to_module;
+use crate::ffi::{Native, Obj, Own, Raw, Slot, c, call, error, object, slot, types};
+use crate::future::{Future, Outcome};
+use crate::state::state;
+use std::cell::Cell;
+use std::ffi::{c_int, c_void};
+use std::ptr;
+use std::sync::atomic::Ordering;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    Sleep = 0,
+    Recv,
+    RecvInto,
+    RecvFrom,
+    RecvFromInto,
+    SendAll,
+    SendTo,
+    Accept,
+}
+
+const KINDS: usize = Kind::Accept as usize + 1;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+enum Stage {
+    Created = 0,
+    Running,
+    Suspended,
+    Closed,
+}
+
+/// What a start or a resumption came to.
+enum Step {
+    /// Yields this: a future to wait for, or None.
+    Blocked(Obj),
+    Done(Obj),
+}
+
+/// `waiter` is a native future (I1).
+const NATIVE: u8 = 1;
+/// See I3.
+const TRACKED: u8 = 2;
+
+/// What few operations have, made on demand.
+#[derive(Default)]
+struct Extra {
+    name: Option<Obj>,
+    qualname: Option<Obj>,
+    origin: Option<Obj>,
+    /// The stdlib's own coroutine for the same call, never started: it has the frame that debuggers ask for.
+    shadow: Option<Obj>,
+}
+
+#[repr(C)]
+pub(crate) struct Operation {
+    head: c::PyObject,
+    weaklist: Cell<Raw>,
+    event_loop: Slot,
+    waiter: Slot,
+    /// The delay, or the socket.
+    first: Slot,
+    /// The result, or the buffer, size or data.
+    second: Slot,
+    /// The timer of another loop, or the address or number of bytes.
+    third: Slot,
+    extra: Cell<*mut Extra>,
+    /// How much of the data is sent.
+    sent: Cell<usize>,
+    /// Where it is registered while it waits.
+    fd: Cell<c_int>,
+    kind: Cell<Kind>,
+    stage: Cell<Stage>,
+    flags: Cell<u8>,
+}
+
+// SAFETY: repr(C), header first; zero is valid for every field (Kind::Sleep and Stage::Created are 0).
+unsafe impl Native for Operation {
+    #[inline]
+    fn type_object() -> *mut c::PyTypeObject {
+        state().types.operation()
+    }
+}
+
+static FREE_OPERATIONS: FreeList<512> = FreeList::new();
+
+impl Operation {
+    /// A fresh one with all fields zero, not tracked.
+    #[inline]
+    fn allocate() -> PyResult<Own<Operation>> {
+        let obj = if let Some(obj) = FREE_OPERATIONS.pop(Operation::type_object()) {
+            obj
+        } else {
+            let obj = types::allocate(Operation::type_object())?;
+            // SAFETY: a tracked GC object; I3.
+            unsafe { c::PyObject_GC_UnTrack(obj.as_ptr().cast()) };
+            obj
+        };
+        // SAFETY: freshly made of this very type.
+        Ok(unsafe { Own::<Operation>::from_obj_unchecked(obj) })
+    }
+
+    #[inline]
+    fn create_sleep(delay: Raw, result: Option<Raw>) -> PyResult<Obj> {
+        let this = Operation::allocate()?;
+        this.first.set_option(Some(Obj::from_borrowed(delay)));
+        if let Some(result) = result.filter(|result| !object::is_none(*result)) {
+            this.second.set_option(Some(Obj::from_borrowed(result)));
+            this.track();
+        } else if !sleep::is_plain_number(delay) {
+            this.track();
+        }
+        this.note_origin()?;
+        Ok(this.into_obj())
+    }
+
+    #[inline]
+    fn create_for_socket(kind: Kind, event_loop: &EventLoop, arguments: [Option<Raw>; 3]) -> PyResult<Obj> {
+        let this = Operation::allocate()?;
+        this.kind.set(kind);
+        this.event_loop.set_option(Some(event_loop.obj()));
+        for (place, argument) in [&this.first, &this.second, &this.third].into_iter().zip(arguments) {
+            place.set_option(argument.map(Obj::from_borrowed));
+        }
+        this.track();
+        this.note_origin()?;
+        Ok(this.into_obj())
+    }
+
+    #[inline]
+    fn has(&self, flag: u8) -> bool {
+        self.flags.get() & flag != 0
+    }
+
+    #[inline]
+    fn put(&self, flag: u8, on: bool) {
+        let flags = self.flags.get();
+        self.flags.set(if on { flags | flag } else { flags & !flag });
+    }
+
+    #[inline]
+    fn track(&self) {
+        if !self.has(TRACKED) {
+            self.put(TRACKED, true);
+            // SAFETY: an untracked GC object, its fields whole (I3).
+            unsafe { c::PyObject_GC_Track(self.raw().cast()) };
+        }
+    }
+
+    #[inline]
+    fn untrack(&self) {
+        if self.has(TRACKED) {
+            self.put(TRACKED, false);
+            // SAFETY: a tracked GC object (I3).
+            unsafe { c::PyObject_GC_UnTrack(self.raw().cast()) };
+        }
+    }
+
+    /// The loop of a socket operation, or of a sleep that waits natively.
+    #[inline]
+    fn native_loop(&self) -> Option<&EventLoop> {
+        let raw = self.event_loop.ptr();
+        // SAFETY: I2; the slot keeps the loop alive, and only `finish` empties it.
+        unsafe { raw.cast::<EventLoop>().as_ref() }
+    }
+
+    /// The native future it waits for.
+    #[inline]
+    fn future(&self) -> Option<Own<Future>> {
+        if !self.has(NATIVE) {
+            return None;
+        }
+        // SAFETY: I1.
+        self.waiter
+            .get()
+            .map(|waiter| unsafe { Own::<Future>::from_obj_unchecked(waiter) })
+    }
+
+    /// Starts or resumes it.
+    #[inline]
+    fn advance(&self) -> PyResult<Step> {
+        let stage = self.stage.get();
+        if stage == Stage::Running || stage == Stage::Closed {
+            return Err(self.cannot_advance());
+        }
+        self.stage.set(Stage::Running);
+        let outcome = if stage == Stage::Created {
+            self.start()
+        } else {
+            self.resume()
+        };
+        match outcome {
+            Ok(Step::Blocked(_)) => self.stage.set(Stage::Suspended),
+            Ok(Step::Done(_)) => self.finish(),
+            Err(raised) => {
+                self.finish();
+                return Err(without_stop_iteration(raised, "coroutine"));
+            }
+        }
+        outcome
+    }
+
+    #[cold]
+    fn cannot_advance(&self) -> error::Raised {
+        if self.stage.get() == Stage::Running {
+            value_error("coroutine already executing")
+        } else {
+            runtime_error("cannot reuse already awaited coroutine")
+        }
+    }
+
+    #[inline]
+    fn start(&self) -> PyResult<Step> {
+        if self.kind.get() == Kind::Sleep {
+            sleep::start(self)
+        } else {
+            sock::start(self)
+        }
+    }
+
+    #[inline]
+    fn resume(&self) -> PyResult<Step> {
+        let waiter = self.waiter.ptr();
+        if waiter.is_null() {
+            return Ok(Step::Done(self.second.get_or_none()));
+        }
+        if !self.has(NATIVE) {
+            return sleep::resume_foreign(waiter);
+        }
+        // SAFETY: I1; the slot keeps it while running (I4).
+        let future = unsafe { &*waiter.cast::<Future>() };
+        Ok(match future.poll()? {
+            Outcome::Pending => Step::Blocked(Obj::from_borrowed(waiter)),
+            Outcome::Value(value) if value.is_none() && self.kind.get() == Kind::Sleep => {
+                Step::Done(self.second.get_or_none())
+            }
+            Outcome::Value(value) => Step::Done(value),
+        })
+    }
+
+    /// Waits for `future`, a fresh one of `event_loop`.
+    #[inline]
+    fn block_on(&self, event_loop: &EventLoop, future: Own<Future>) -> Step {
+        future.blocking.set(true);
+        let yielded = future.obj();
+        if !self.event_loop.is_set() {
+            self.event_loop.set_option(Some(event_loop.obj()));
+        }
+        self.waiter.set_option(Some(future.into_obj()));
+        self.put(NATIVE, true);
+        self.track();
+        Step::Blocked(yielded)
+    }
+
+    /// Ends it: takes back what it registered and lets go of everything. An exception that is set stays so.
+    #[inline]
+    fn finish(&self) {
+        self.stage.set(Stage::Closed);
+        if let Some(waiter) = self.waiter.take() {
+            if self.kind.get() == Kind::Sleep {
+                sleep::cleanup(self, &waiter);
+            } else {
+                sock::cleanup(self);
+            }
+        }
+        self.drop_shadow();
+        self.first.clear();
+        self.second.clear();
+        self.third.clear();
+        self.event_loop.clear();
+    }
+
+    /// Raises `exception` at its await: no kind handles one, so it ends.
+    fn end_with(&self, exception: Obj) -> PyResult<Step> {
+        let stage = self.stage.get();
+        if stage == Stage::Running || stage == Stage::Closed {
+            drop(exception);
+            return Err(self.cannot_advance());
+        }
+        let (suspended, waiting) = (stage == Stage::Suspended, self.waiter.is_set());
+        self.finish();
+        // SAFETY: a static of the interpreter.
+        if waiting && error::is_instance_of(exception.as_ptr(), unsafe { c::PyExc_StopIteration }) {
+            // A future's iterator raises what is thrown at it, and so seems to be at its end.
+            return call::getattr(exception.as_ptr(), call::interned("value")?.as_ptr()).map(Step::Done);
+        }
+        let raised = error::restore(exception);
+        if suspended {
+            // At a bare yield it is the generator behind it that raises.
+            return Err(without_stop_iteration(
+                raised,
+                if waiting { "coroutine" } else { "generator" },
+            ));
+        }
+        // Since 3.12 the body, with all that guards it, begins at the first step.
+        Err(if cfg!(Py_3_12) {
+            raised
+        } else {
+            without_stop_iteration(raised, "coroutine")
+        })
+    }
+
+    /// A descriptor it waits for is ready.
+    pub(crate) fn on_ready(&self, event_loop: &EventLoop) -> PyResult<()> {
+        sock::on_ready(self, event_loop)
+    }
+
+    // ---- the rarely used part
+
+    /// The borrow must end before any call into Python.
+    #[allow(clippy::mut_from_ref)]
+    fn extra(&self) -> &mut Extra {
+        if self.extra.get().is_null() {
+            self.extra.set(Box::into_raw(Box::default()));
+        }
+        // SAFETY: a live box of ours; A1: no other thread, and callers end the borrow before calling Python.
+        unsafe { &mut *self.extra.get() }
+    }
+
+    #[inline]
+    fn extra_if_any(&self) -> Option<&mut Extra> {
+        if self.extra.get().is_null() {
+            None
+        } else {
+            Some(self.extra())
+        }
+    }
+
+    /// Where it was created, if `sys.set_coroutine_origin_tracking_depth` asks for that. A running loop asks in debug
+    /// mode, so on one of ours that is enough to look at.
+    #[inline]
+    fn note_origin(&self) -> PyResult<()> {
+        match EventLoop::running() {
+            Some(running) if !running.is_debug() => Ok(()),
+            _ => self.note_origin_if_tracked(),
+        }
+    }
+
+    #[cold]
+    fn note_origin_if_tracked(&self) -> PyResult<()> {
+        let depth = call::call0(function::table().origin_depth.as_ptr())?;
+        if !call::is_true(depth.as_ptr())? {
+            return Ok(());
+        }
+        let origin = call::getattr(self.shadow()?.as_ptr(), call::interned("cr_origin")?.as_ptr())?;
+        self.extra().origin = Some(origin);
+        Ok(())
+    }
+
+    /// The stdlib's coroutine for the same call.
+    #[cold]
+    fn shadow(&self) -> PyResult<Obj> {
+        if let Some(shadow) = self.extra_if_any().and_then(|extra| extra.shadow.clone()) {
+            return Ok(shadow);
+        }
+        let event_loop = if self.kind.get() == Kind::Sleep {
+            None
+        } else {
+            self.event_loop.get()
+        };
+        let held = [event_loop, self.first.get(), self.second.get(), self.third.get()];
+        // The third of a sleep is not an argument.
+        let arguments = held.iter().take(if self.kind.get() == Kind::Sleep { 3 } else { 4 });
+        let arguments: Vec<Raw> = arguments.flatten().map(Obj::as_ptr).collect();
+        let shadow = call::call(function::original(self.kind.get()), &arguments, None)?;
+        self.extra().shadow = Some(shadow.clone());
+        Ok(shadow)
+    }
+
+    /// Closes the stdlib's coroutine, which else would say that it was never awaited.
+    #[inline]
+    fn drop_shadow(&self) {
+        if let Some(shadow) = self.extra_if_any().and_then(|extra| extra.shadow.take()) {
+            close_quietly(&shadow);
+        }
+    }
+
+    fn free_extra(&self) {
+        let extra = self.extra.replace(ptr::null_mut());
+        if !extra.is_null() {
+            // SAFETY: made by `extra()`, taken out above.
+            let extra = unsafe { Box::from_raw(extra) };
+            if let Some(shadow) = &extra.shadow {
+                close_quietly(shadow);
+            }
+            drop(extra);
+        }
+    }
+
+    /// Visits every reference.
+    fn traverse(&self, visit: c::visitproc, arg: *mut c_void) -> c_int {
+        for slot in [&self.event_loop, &self.waiter, &self.first, &self.second, &self.third] {
+            let code = slot.traverse(visit, arg);
+            if code != 0 {
+                return code;
+            }
+        }
+        if let Some(extra) = self.extra_if_any() {
+            for reference in [&extra.name, &extra.qualname, &extra.origin, &extra.shadow] {
+                let code = slot::visit_raw(reference.as_ref().map_or(ptr::null_mut(), Obj::as_ptr), visit, arg);
+                if code != 0 {
+                    return code;
+                }
+            }
+        }
+        0
+    }
+}
+
+/// PEP 479: what raises `StopIteration` would look like what returns.
+#[inline]
+fn without_stop_iteration(raised: error::Raised, who: &str) -> error::Raised {
+    // SAFETY: a static of the interpreter.
+    if !error::matches(unsafe { c::PyExc_StopIteration }) {
+        return raised;
+    }
+    let cause = error::take();
+    let error::Raised = runtime_error(&format!("{who} raised StopIteration"));
+    let exception = error::take();
+    // SAFETY: A1; both setters take over a reference.
+    unsafe {
+        c::PyException_SetCause(exception.as_ptr(), cause.clone().into_ptr());
+        c::PyException_SetContext(exception.as_ptr(), cause.into_ptr());
+    }
+    error::restore(exception)
+}
+
+/// `coroutine.close()`, whatever is being raised meanwhile.
+#[cold]
+fn close_quietly(coroutine: &Obj) {
+    let interrupted = error::take_if_any();
+    if call::call_method(crate::state::names::close(), &[coroutine.as_ptr()], None).is_err() {
+        error::write_unraisable(coroutine.as_ptr());
+    }
+    if let Some(interrupted) = interrupted {
+        let error::Raised = error::restore(interrupted);
+    }
+}
+
+/// Makes the types and functions: `sleep` of the module, the `sock_*` methods of `EventLoop`.
+pub(crate) fn build(module: Raw, event_loop_type: &Obj) -> PyResult<()> {
+    let operation_type = coroutine::build_types(module)?;
+    state()
+        .types
+        .operation
+        .store(operation_type.clone().into_ptr().cast(), Ordering::Relaxed);
+    add_to_module(module, c"Operation", &operation_type)?;
+    function::build(module, event_loop_type)
+}
