@@ -31,7 +31,7 @@ def implementation(kind, name):
 
 
 def test_there_is_something_to_walk():
-    assert len(PUBLIC_METHODS) > 60
+    assert len(PUBLIC_METHODS) > 50
 
 
 @pytest.mark.parametrize("name", PUBLIC_METHODS)

@@ -212,8 +212,8 @@ impl Future {
     /// The loop, if it takes entries directly.
     #[inline]
     pub(crate) fn native_loop(&self) -> Option<&EventLoop> {
-        // SAFETY: I2; the loop lives as long as this reference to it, which only `init` replaces.
         if self.native.get() {
+            // SAFETY: I2; the loop lives as long as this reference to it, which only `init` replaces.
             Some(unsafe { &*self.event_loop.ptr().cast::<EventLoop>() })
         } else {
             None

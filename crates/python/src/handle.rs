@@ -30,6 +30,10 @@ pub(crate) const SCHEDULED: u8 = 2;
 pub(crate) const REPEATING: u8 = 4;
 /// Made by a native loop, which `event_loop` holds.
 const NATIVE: u8 = 8;
+/// Came from `call_soon_threadsafe`: since 3.14 other threads' `cancel` and `cancelled` wait while it runs.
+pub(crate) const SHARED: u8 = 32;
+/// Its callback runs now.
+pub(crate) const RUNS: u8 = 64;
 /// The first of `arguments` is the tuple the constructor was given: `_args` gives it back.
 const TUPLE: u8 = 16;
 
@@ -125,8 +129,8 @@ impl Handle {
     /// The loop that made it, if a native one did.
     #[inline]
     fn native_loop(&self) -> Option<&EventLoop> {
-        // SAFETY: NATIVE is only set with an EventLoop in the slot, and gone when `clear` empties it.
         if self.has(NATIVE) {
+            // SAFETY: NATIVE is only set with an EventLoop in the slot, and gone when `clear` empties it.
             Some(unsafe { &*self.event_loop.ptr().cast::<EventLoop>() })
         } else {
             None
@@ -278,6 +282,7 @@ impl TimerHandle {
 // ---- the Python surface ------------------------------------------------------------------------
 
 fn cancel(this: &Handle) -> PyResult<()> {
+    wait_while_running(this);
     if this.is_cancelled() {
         return Ok(());
     }
@@ -321,7 +326,18 @@ fn cancel_on_foreign_loop(this: &Handle, event_loop: &Obj) -> PyResult<()> {
     Ok(())
 }
 
+/// asyncio's `_ThreadSafeHandle`: a lock held during the callback keeps other threads waiting.
+#[inline]
+fn wait_while_running(this: &Handle) {
+    if this.has(SHARED)
+        && let Some(native) = this.native_loop()
+    {
+        native.wait_for_shared_handle(this);
+    }
+}
+
 fn cancelled(this: &Handle) -> PyResult<bool> {
+    wait_while_running(this);
     Ok(this.is_cancelled())
 }
 

@@ -17,7 +17,12 @@ fn panic_for_test(args: Args<'_>) -> PyResult<()> {
 }
 
 fn add_to_awaited_by(args: Args<'_>) -> PyResult<()> {
-    awaited_by(args, "future_add_to_awaited_by", future::add_awaited_by, imports::future_add_to_awaited_by())
+    awaited_by(
+        args,
+        "future_add_to_awaited_by",
+        future::add_awaited_by,
+        imports::future_add_to_awaited_by(),
+    )
 }
 
 fn discard_from_awaited_by(args: Args<'_>) -> PyResult<()> {
@@ -32,15 +37,23 @@ fn discard_from_awaited_by(args: Args<'_>) -> PyResult<()> {
 /// For a native future ours, for any other asyncio's.
 fn awaited_by(args: Args<'_>, name: &str, change: fn(&Future, Raw) -> PyResult<()>, theirs: Raw) -> PyResult<()> {
     let [fut, waiter] = args.bind(name, &[c"fut", c"waiter"], 2, 2)?;
-    let (Some(fut), Some(waiter)) = (fut, waiter) else { return Ok(()) };
+    let (Some(fut), Some(waiter)) = (fut, waiter) else {
+        return Ok(());
+    };
     match Future::of(fut) {
         Some(native) => change(native, waiter),
         None => call::call(theirs, &[fut, waiter], None).map(drop),
     }
 }
 
+unsafe extern "C" {
+    fn PyInterpreterState_Main() -> *mut c::PyInterpreterState;
+}
+
 fn exec(module: Raw) -> PyResult<()> {
-    if state::is_installed() {
+    // SAFETY: A1.
+    let in_main = unsafe { c::PyInterpreterState_Get() == PyInterpreterState_Main() };
+    if state::is_installed() || !in_main {
         return Err(import_error(
             "asynchrotron supports one interpreter per process: it cannot be imported in a sub-interpreter",
         ));
@@ -135,7 +148,7 @@ fn functions() -> *mut c::PyMethodDef {
 
 #[unsafe(no_mangle)]
 #[allow(non_snake_case)]
-pub unsafe extern "C" fn PyInit__core() -> Raw {
+pub(crate) unsafe extern "C" fn PyInit__core() -> Raw {
     let slots = Box::leak(Box::new([
         c::PyModuleDef_Slot {
             slot: c::Py_mod_exec,

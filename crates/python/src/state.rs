@@ -112,6 +112,7 @@ pub(crate) mod names {
         connection_lost = "connection_lost",
         connection_made = "connection_made",
         context = "context",
+        current_handle = "_current_handle",
         data_received = "data_received",
         done = "done",
         eof_received = "eof_received",

@@ -67,7 +67,8 @@ impl EventLoop {
 
     /// Every descriptor that has an owner.
     pub(crate) fn registered_fds(&self) -> Vec<i32> {
-        self.with_registry(|registry| registry.owned_fds().collect()).unwrap_or_default()
+        self.with_registry(|registry| registry.owned_fds().collect())
+            .unwrap_or_default()
     }
 
     /// The native transport that uses `fd` now.
@@ -131,7 +132,11 @@ impl EventLoop {
         };
         self.check_open()?;
         let fd = fileno(*fd)?;
-        let handle = Handle::create(self, *callback, arguments, context::copy_current()?)?;
+        let context = match args.context_only("_add_callback", &[])? {
+            Some(context) => Obj::from_borrowed(context),
+            None => context::copy_current()?,
+        };
+        let handle = Handle::create(self, *callback, arguments, context)?;
         handle.put(REPEATING, true);
         let previous = self.set_owner(fd, side, handle.obj())?;
         retire(previous);

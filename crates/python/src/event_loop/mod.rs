@@ -29,6 +29,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 /// One receive buffer for all connections of a loop. Allocating this much per receive makes the C
 /// library give the pages back and fault them in again every time.
@@ -82,7 +83,33 @@ pub(crate) struct Inner {
     pub(crate) entries_since_poll: Cell<usize>,
     /// Registered descriptors nobody's latency depends on: the signal wake-up.
     pub(crate) internal_fds: Cell<usize>,
+    /// Rung when the callback of a handle from `call_soon_threadsafe` has run.
+    pub(crate) shared_handle_ran: Bell,
     fork_generation: u32,
+}
+
+/// Lets threads wait for the next of a kind of event.
+#[derive(Default)]
+pub(crate) struct Bell {
+    rung: Mutex<u64>,
+    changed: Condvar,
+}
+
+impl Bell {
+    pub(crate) fn count(&self) -> u64 {
+        *self.rung.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn notify(&self) {
+        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.changed.notify_all();
+    }
+
+    /// Blocks until it rang after `count` was `seen`. Not attached: the ringer needs the GIL.
+    pub(crate) fn wait(&self, seen: u64) {
+        let guard = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.changed.wait_while(guard, |rung| *rung == seen));
+    }
 }
 
 // SAFETY: repr(C), header first; `tp_new` makes the rest whole before anyone sees the object.
@@ -305,12 +332,13 @@ unsafe extern "C" fn new(kind: *mut c::PyTypeObject, _args: Raw, _kwargs: Raw) -
                 poll_interval_ticks: Cell::new(0),
                 entries_since_poll: Cell::new(0),
                 internal_fds: Cell::new(0),
+                shared_handle_ran: Bell::default(),
                 fork_generation: FORK_GENERATION.load(Ordering::Relaxed),
             })
         };
         let inner = make().map_err(|error| os_error(&error))?;
-        let made = types::allocate(kind)?;
-        let raw = made.as_ptr().cast::<EventLoop>();
+        let instance = types::allocate(kind)?;
+        let raw = instance.as_ptr().cast::<EventLoop>();
         // SAFETY: a fresh zeroed instance nobody else sees; no Python code runs in between.
         unsafe {
             (&raw mut (*raw).tasks).write(MaybeUninit::new(TaskList::new()));
@@ -325,7 +353,7 @@ unsafe extern "C" fn new(kind: *mut c::PyTypeObject, _args: Raw, _kwargs: Raw) -
         this.slow_callback_seconds.set(0.1);
         this.clock_resolution.set(1e-9);
         this.plain.set(is_plain_class(kind.cast())?);
-        Ok(made)
+        Ok(instance)
     })
 }
 
@@ -420,8 +448,8 @@ unsafe extern "C" fn dealloc(slf: Raw) {
             let raw = slf.cast::<EventLoop>();
             // SAFETY: I1; nobody can reach the object any more.
             unsafe {
-                (*(&raw mut (*raw).inner)).assume_init_drop();
-                (*(&raw mut (*raw).ready)).assume_init_drop();
+                (*raw).inner.assume_init_drop();
+                (*raw).ready.assume_init_drop();
             }
         }
         // SAFETY: fields are dropped.
@@ -604,7 +632,9 @@ fn show_internal_fds(this: &EventLoop) -> PyResult<Obj> {
 fn set_internal_fds(this: &EventLoop, value: Option<Raw>) -> PyResult<()> {
     let value = value.ok_or_else(|| type_error("cannot delete attribute"))?;
     let waker = i64::from(!this.is_closed());
-    this.inner().internal_fds.set(usize::try_from(call::as_i64(value)? - waker).unwrap_or(0));
+    this.inner()
+        .internal_fds
+        .set(usize::try_from(call::as_i64(value)? - waker).unwrap_or(0));
     Ok(())
 }
 

@@ -127,12 +127,6 @@ impl ReadyQueue {
     }
 
     #[inline]
-    pub(crate) fn push_front(&self, entry: Entry) {
-        // SAFETY: as `push`.
-        unsafe { (*self.0.get()).push_front(entry) };
-    }
-
-    #[inline]
     pub(crate) fn pop(&self) -> Option<Entry> {
         // SAFETY: as `push`; the entry is moved out.
         unsafe { (*self.0.get()).pop_front() }
@@ -142,11 +136,6 @@ impl ReadyQueue {
     pub(crate) fn len(&self) -> usize {
         // SAFETY: as `push`.
         unsafe { (*self.0.get()).len() }
-    }
-
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     pub(crate) fn take_all(&self) -> VecDeque<Entry> {

@@ -9,8 +9,8 @@ use super::ready::{Entry, Work, is_unique};
 use crate::ffi::error::{self, PyResult, restore, take};
 use crate::ffi::{Native, Obj, Own, Raised, Raw, call, context, thread};
 use crate::future::Future;
-use crate::handle::{Handle, REPEATING, SCHEDULED, report};
-use crate::state::helper;
+use crate::handle::{Handle, REPEATING, RUNS, SCHEDULED, SHARED, report};
+use crate::state::{helper, names};
 use crate::task::{Task, registry, step};
 use reactor::Token;
 use std::ptr;
@@ -327,16 +327,8 @@ impl EventLoop {
                     self.run_handle(handle)
                 }
             }
-            Work::Future(future) => self.finish_sleep(&future),
+            Work::Future(future) => finish_sleep(&future),
             Work::Readiness { fd, generation, bits } => self.dispatch(fd, generation, bits),
-        }
-    }
-
-    fn finish_sleep(&self, future: &Future) -> PyResult<()> {
-        if future.is_done() {
-            Ok(())
-        } else {
-            future.set_result(Obj::none())
         }
     }
 
@@ -405,6 +397,9 @@ impl EventLoop {
         }
         #[cfg(Py_3_14)]
         registry::withdraw(self);
+        if handle.has(SHARED) {
+            handle.put(RUNS, true);
+        }
         // The context outlives the call: the thread state holds what is entered.
         let outcome = self.enter_context(handle.context.ptr()).and_then(|()| {
             let unique = is_unique(&*handle) && !handle.has(REPEATING);
@@ -418,7 +413,22 @@ impl EventLoop {
             Err(Raised) => self.callback_failed(&handle),
         };
         self.leave_context();
+        if handle.has(SHARED) {
+            handle.put(RUNS, false);
+            self.inner().shared_handle_ran.notify();
+        }
         outcome
+    }
+
+    /// Blocks another thread while `handle`'s callback runs.
+    #[cold]
+    pub(crate) fn wait_for_shared_handle(&self, handle: &Handle) {
+        while handle.has(RUNS) && !self.is_own_thread() {
+            let seen = self.inner().shared_handle_ran.count();
+            if handle.has(RUNS) {
+                thread::detached(|| self.inner().shared_handle_ran.wait(seen));
+            }
+        }
     }
 
     #[cold]
@@ -435,7 +445,12 @@ impl EventLoop {
     #[cold]
     fn run_handle_timed(&self, handle: Own<Handle>) -> PyResult<()> {
         let begin = reactor::now_ns();
+        // The default exception handler shows where the running handle was scheduled.
+        call::setattr(self.raw(), names::current_handle(), handle.raw())?;
         let outcome = self.run_handle(handle.clone());
+        let failure = outcome.err().map(|_| take());
+        call::setattr(self.raw(), names::current_handle(), Obj::none().as_ptr())?;
+        let outcome = failure.map_or(Ok(()), |exception| Err(restore(exception)));
         outcome.and_then(|()| self.report_if_slow(handle.raw(), begin))
     }
 
@@ -459,5 +474,14 @@ impl EventLoop {
             None,
         )
         .map(drop)
+    }
+}
+
+/// A sleep's time is up.
+fn finish_sleep(future: &Future) -> PyResult<()> {
+    if future.is_done() {
+        Ok(())
+    } else {
+        future.set_result(Obj::none())
     }
 }

@@ -8,6 +8,7 @@ use crate::future::Future;
 use crate::handle::{Handle, SCHEDULED, TimerHandle};
 use crate::state::{helper, imports, names, state};
 use crate::task::Task;
+use std::ffi::CStr;
 use std::ptr;
 
 /// Deadlines beyond this (292 years) are never.
@@ -101,9 +102,18 @@ impl EventLoop {
             let class = call::getattr(module, name)?;
             Ok(class.is(theirs) || class.is(ours))
         };
-        let task = found(imports::tasks_module(), names::task_class(), imports::stdlib_task(), Task::type_object().cast())?;
-        let future =
-            found(imports::futures_module(), names::future_class(), imports::stdlib_future(), Future::type_object().cast())?;
+        let task = found(
+            imports::tasks_module(),
+            names::task_class(),
+            imports::stdlib_task(),
+            Task::type_object().cast(),
+        )?;
+        let future = found(
+            imports::futures_module(),
+            names::future_class(),
+            imports::stdlib_future(),
+            Future::type_object().cast(),
+        )?;
         self.other_classes.set(!(task && future));
         Ok(())
     }
@@ -166,14 +176,48 @@ impl EventLoop {
     }
 }
 
-/// Puts `arguments[skip..]` behind a callback.
+/// What a `call_*` method received: the deadline or delay if it takes one, the callback, its arguments.
+struct Call<'a> {
+    time: Raw,
+    callback: Raw,
+    arguments: &'a [Raw],
+}
+
+/// Takes the leading parameters by position, as nearly everybody gives them, or else by name.
 #[inline]
-fn split<'a>(args: Args<'a>, method: &str, skip: usize) -> PyResult<(Raw, &'a [Raw])> {
-    let positional = args.positional();
-    if positional.len() <= skip {
-        return Err(missing_callback(method, positional.len(), skip));
+fn split<'a>(args: Args<'a>, method: &str, time: Option<&CStr>) -> PyResult<Call<'a>> {
+    match (args.positional(), time) {
+        ([callback, arguments @ ..], None) => Ok(Call {
+            time: ptr::null_mut(),
+            callback: *callback,
+            arguments,
+        }),
+        ([time, callback, arguments @ ..], Some(_)) => Ok(Call {
+            time: *time,
+            callback: *callback,
+            arguments,
+        }),
+        (given, _) => split_by_name(args, given, method, time),
     }
-    Ok((positional[skip], &positional[skip + 1..]))
+}
+
+#[cold]
+fn split_by_name<'a>(args: Args<'a>, given: &'a [Raw], method: &str, time: Option<&CStr>) -> PyResult<Call<'a>> {
+    let callback = args.keyword(c"callback");
+    let when = time.and_then(|time| given.first().copied().or_else(|| args.keyword(time)));
+    match (time, when, callback) {
+        (None, _, Some(callback)) => Ok(Call {
+            time: ptr::null_mut(),
+            callback,
+            arguments: &[],
+        }),
+        (Some(_), Some(time), Some(callback)) => Ok(Call {
+            time,
+            callback,
+            arguments: &[],
+        }),
+        _ => Err(missing_callback(method, given.len(), usize::from(time.is_some()))),
+    }
 }
 
 #[cold]
@@ -198,7 +242,7 @@ fn missing_callback(method: &str, given: usize, skip: usize) -> Raised {
 
 #[inline]
 fn context_of(args: Args<'_>, method: &str) -> PyResult<Obj> {
-    match args.context_only(method)? {
+    match args.context_only(method, &[c"callback", c"delay", c"when"])? {
         Some(context) => Ok(Obj::from_borrowed(context)),
         None => context::copy_current(),
     }
@@ -206,7 +250,9 @@ fn context_of(args: Args<'_>, method: &str) -> PyResult<Obj> {
 
 #[inline]
 pub(crate) fn call_soon(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
-    let (callback, arguments) = split(args, "call_soon", 0)?;
+    let Call {
+        callback, arguments, ..
+    } = split(args, "call_soon", None)?;
     this.check_open()?;
     if this.is_debug() {
         this.check_thread()?;
@@ -219,13 +265,17 @@ pub(crate) fn call_soon(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
 }
 
 pub(crate) fn call_soon_threadsafe(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
-    let (callback, arguments) = split(args, "call_soon_threadsafe", 0)?;
+    let Call {
+        callback, arguments, ..
+    } = split(args, "call_soon_threadsafe", None)?;
     this.check_open()?;
     if this.is_debug() {
         this.check_callback(callback, "call_soon_threadsafe")?;
     }
     let context = context_of(args, "BaseEventLoop.call_soon_threadsafe")?;
     let handle = Handle::create(this, callback, arguments, context)?;
+    #[cfg(Py_3_14)]
+    handle.put(crate::handle::SHARED, true);
     if !this.is_running() || this.is_own_thread() {
         // Behind what this thread scheduled before, as asyncio's one queue has it.
         this.collect_posted();
@@ -259,8 +309,11 @@ fn schedule_at(
 
 #[inline]
 pub(crate) fn call_later(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
-    let (callback, arguments) = split(args, "call_later", 1)?;
-    let delay = args.positional()[0];
+    let Call {
+        time: delay,
+        callback,
+        arguments,
+    } = split(args, "call_later", Some(c"delay"))?;
     if crate::ffi::object::is_none(delay) {
         return Err(type_error("delay must not be None"));
     }
@@ -277,8 +330,11 @@ pub(crate) fn call_later(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
 }
 
 pub(crate) fn call_at(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
-    let (callback, arguments) = split(args, "call_at", 1)?;
-    let when = args.positional()[0];
+    let Call {
+        time: when,
+        callback,
+        arguments,
+    } = split(args, "call_at", Some(c"when"))?;
     if crate::ffi::object::is_none(when) {
         return Err(type_error("when cannot be None"));
     }

@@ -171,7 +171,10 @@ fn get_map(this: &SelectorView) -> PyResult<Obj> {
 }
 
 fn key_of(event_loop: &EventLoop, fd: i32) -> PyResult<Option<Obj>> {
-    let (reader, writer) = (event_loop.owner(fd, io::Side::Read), event_loop.owner(fd, io::Side::Write));
+    let (reader, writer) = (
+        event_loop.owner(fd, io::Side::Read),
+        event_loop.owner(fd, io::Side::Write),
+    );
     let events = i64::from(reader.is_some()) | i64::from(writer.is_some()) << 1;
     if events == 0 {
         return Ok(None);
@@ -180,7 +183,12 @@ fn key_of(event_loop: &EventLoop, fd: i32) -> PyResult<Option<Obj>> {
     let data = call::tuple(&[reader.as_ptr(), writer.as_ptr()])?;
     let (fd, events) = (call::int(i64::from(fd))?, call::int(events)?);
     let class = call::import_from("selectors", "SelectorKey")?;
-    call::call(class.as_ptr(), &[fd.as_ptr(), fd.as_ptr(), events.as_ptr(), data.as_ptr()], None).map(Some)
+    call::call(
+        class.as_ptr(),
+        &[fd.as_ptr(), fd.as_ptr(), events.as_ptr(), data.as_ptr()],
+        None,
+    )
+    .map(Some)
 }
 
 unsafe extern "C" fn dealloc(slf: Raw) {

@@ -53,9 +53,16 @@ impl<'a> Args<'a> {
             .map(move |(index, value)| (call::tuple_item(kwnames, index), *value))
     }
 
-    /// Only a `context` keyword, for the `call_*` family; `function` names it in errors.
+    /// The value of keyword `wanted`.
+    pub(crate) fn keyword(&self, wanted: &CStr) -> Option<Raw> {
+        self.keywords()
+            .find(|(name, _)| is_name(*name, wanted))
+            .map(|(_, value)| value)
+    }
+
+    /// Only a `context` keyword besides those in `also`, for the `call_*` family; `function` names it in errors.
     #[inline]
-    pub(crate) fn context_only(&self, function: &str) -> PyResult<Option<Raw>> {
+    pub(crate) fn context_only(&self, function: &str, also: &[&CStr]) -> PyResult<Option<Raw>> {
         if !self.has_keywords() {
             return Ok(None);
         }
@@ -63,7 +70,7 @@ impl<'a> Args<'a> {
         for (name, value) in self.keywords() {
             if is_name(name, c"context") {
                 context = Some(value);
-            } else {
+            } else if !also.iter().any(|known| is_name(name, known)) {
                 return Err(unexpected_keyword(function, name));
             }
         }
@@ -153,10 +160,15 @@ fn is_name(name: Raw, known: &CStr) -> bool {
     unsafe { c::PyUnicode_CompareWithASCIIString(name, known.as_ptr()) == 0 }
 }
 
+/// As the twin words it: a function of asyncio's Python code (`BaseEventLoop.…`), or of its C module.
 #[cold]
 fn unexpected_keyword(function: &str, name: Raw) -> super::Raised {
     let name = call::to_string(name).unwrap_or_default();
-    type_error(&format!("{function}() got an unexpected keyword argument '{name}'"))
+    type_error(&if cfg!(Py_3_13) || function.contains('.') {
+        format!("{function}() got an unexpected keyword argument '{name}'")
+    } else {
+        format!("'{name}' is an invalid keyword argument for {function}()")
+    })
 }
 
 #[cold]

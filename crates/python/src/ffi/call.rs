@@ -230,9 +230,3 @@ pub(crate) fn import_from(module: &str, name: &str) -> PyResult<Obj> {
     let module = import(module)?;
     getattr(module.as_ptr(), interned(name)?.as_ptr())
 }
-
-#[inline]
-pub(crate) fn is_callable(object: Raw) -> bool {
-    // SAFETY: A1.
-    unsafe { c::PyCallable_Check(object) != 0 }
-}

@@ -147,11 +147,6 @@ pub(crate) unsafe trait Native: Sized {
     fn obj(&self) -> Obj {
         Obj::from_borrowed(self.raw())
     }
-
-    #[inline]
-    fn is_exact(&self) -> bool {
-        Self::check_exact(self.raw())
-    }
 }
 
 /// An owned reference to an object of native type `T`.

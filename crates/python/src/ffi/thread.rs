@@ -90,7 +90,11 @@ pub(crate) mod state_field {
         if offset == 0 {
             return false;
         }
-        let new = if task.is_null() { ptr::null_mut() } else { Obj::from_borrowed(task).into_ptr() };
+        let new = if task.is_null() {
+            ptr::null_mut()
+        } else {
+            Obj::from_borrowed(task).into_ptr()
+        };
         // SAFETY: confirmed by `use_thread_state`; the field owns a reference, the old one is dropped last.
         let old = unsafe { ptr::replace(field(offset), new) };
         drop(Obj::from_owned(old));

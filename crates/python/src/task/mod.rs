@@ -111,10 +111,6 @@ impl TaskList {
         })
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.get().is_null()
-    }
-
     /// Empties the list; the caller drops the references.
     pub(crate) fn take_all(&self) -> Vec<Obj> {
         let mut all = Vec::new();

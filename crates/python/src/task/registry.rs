@@ -49,7 +49,7 @@ pub(crate) fn leave(event_loop: &EventLoop, task: &Task) {
     #[cfg(not(Py_3_14))]
     {
         let _ = task;
-        if event_loop.published.get() != ptr::null_mut() {
+        if !event_loop.published.get().is_null() {
             withdraw(event_loop);
         }
     }
@@ -87,7 +87,11 @@ fn tell(event_loop: &EventLoop, task: Raw) -> PyResult<()> {
     if crate::ffi::thread::state_field::set_running_task(task) {
         return Ok(());
     }
-    let shown = if task.is_null() { Obj::none() } else { Obj::from_borrowed(task) };
+    let shown = if task.is_null() {
+        Obj::none()
+    } else {
+        Obj::from_borrowed(task)
+    };
     call::call(imports::swap_current_task(), &[event_loop.raw(), shown.as_ptr()], None).map(drop)
 }
 
@@ -98,7 +102,9 @@ pub(crate) fn use_thread_state(args: Args<'_>) -> PyResult<bool> {
     let [loop_offset, task_offset] = args.bind("_use_thread_state", &[c"running_loop", c"running_task"], 2, 2)?;
     let offset = |value: Option<Raw>| call::as_i64(value.unwrap_or(ptr::null_mut())).map(|offset| offset as usize);
     let (loop_offset, task_offset) = (offset(loop_offset)?, offset(task_offset)?);
-    if !state_field::is_plausible(loop_offset, task_offset) || !call::call0(imports::get_running_loop_or_none())?.is_none() {
+    if !state_field::is_plausible(loop_offset, task_offset)
+        || !call::call0(imports::get_running_loop_or_none())?.is_none()
+    {
         return Ok(false);
     }
     // Put two objects there the official way and see whether they arrive.
@@ -106,9 +112,14 @@ pub(crate) fn use_thread_state(args: Args<'_>) -> PyResult<bool> {
     let (marker, witness) = (call::list()?, call::list()?);
     call::call1(set_running_loop.as_ptr(), marker.as_ptr())?;
     let swapped = call::call(imports::swap_current_task(), &[marker.as_ptr(), witness.as_ptr()], None);
-    let confirmed = swapped.is_ok() && state_field::holds(loop_offset, &marker) && state_field::holds(task_offset, &witness);
+    let confirmed =
+        swapped.is_ok() && state_field::holds(loop_offset, &marker) && state_field::holds(task_offset, &witness);
     if swapped.is_ok() {
-        call::call(imports::swap_current_task(), &[marker.as_ptr(), Obj::none().as_ptr()], None)?;
+        call::call(
+            imports::swap_current_task(),
+            &[marker.as_ptr(), Obj::none().as_ptr()],
+            None,
+        )?;
     } else {
         crate::ffi::error::clear();
     }
