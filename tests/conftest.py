@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def hard_limit(request: pytest.FixtureRequest) -> Iterator[None]:
-    """pytest-timeout raises where the test is, and a loop may hand that to its exception handler; this cannot be caught."""
+    """pytest-timeout raises where the test is, and a loop may hand that to its exception handler; this ends all."""
     faulthandler.dump_traceback_later(3 * SECONDS_MAX, exit=True)
     yield
     faulthandler.cancel_dump_traceback_later()

@@ -18,7 +18,9 @@ def test_a_call_raises_system_error():
         assert "internal error" in str(caught.value)
 
 
-@pytest.mark.parametrize("how", ["call_soon", "call_later", "call_soon_threadsafe", "done callback", "reader", "in a task"])
+@pytest.mark.parametrize(
+    "how", ["call_soon", "call_later", "call_soon_threadsafe", "done callback", "reader", "in a task"]
+)
 def test_from_the_loop_it_goes_to_the_exception_handler(world, how):
     if not world.ours:
         pytest.skip("our own promise")

@@ -1,5 +1,7 @@
 """No descriptors left, no memory for a buffer, recursion to the end: errors, and then work goes on."""
 
+import itertools
+
 import pytest
 
 NO_DESCRIPTORS = """
@@ -75,14 +77,14 @@ def test_recursion(world):
         assert loop.run_until_complete(chain(5000)) == 5000
 
         futures = [loop.create_future() for _ in range(20_000)]
-        for one, two in zip(futures, futures[1:], strict=False):
+        for one, two in itertools.pairwise(futures):
             one.add_done_callback(lambda _, two=two: two.set_result(None))
         futures[0].set_result(None)
         loop.run_until_complete(futures[-1])
 
 
 def test_a_long_chain_of_waiting_tasks_can_be_cancelled(world):
-    """cancel() walks from task to task; stock ends in RecursionError or not, a native one must not overflow the stack."""
+    """cancel() walks from task to task; stock may end in RecursionError, a native one must not overflow the stack."""
     done = world.program(
         """
 import sys

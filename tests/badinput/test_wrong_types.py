@@ -204,7 +204,14 @@ def test_objects_made_without_init(ours):
             continue
         type_of(repr, thing)
         for name in dir(thing):
-            if name in ("__class__", "__init_subclass__", "__subclasshook__", "__reduce_ex__", "run_forever", "_run_turns"):
+            if name in (
+                "__class__",
+                "__init_subclass__",
+                "__subclasshook__",
+                "__reduce_ex__",
+                "run_forever",
+                "_run_turns",
+            ):
                 continue
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""Debug mode: slow callbacks, calls from the wrong thread, places of creation, callables checked, switches and defaults."""
+"""Debug mode: slow callbacks, calls from the wrong thread, places of creation, callables checked, defaults."""
 
 import asyncio
 import gc
@@ -69,7 +69,10 @@ def test_slow_callbacks_are_reported(w):
     assert len(slow_reports) == 5
     assert slow_reports[0][1].startswith("Executing <Handle test_slow_callbacks_are_reported.<locals>.slow(1)")
     assert slow_reports[0][1].endswith("took S seconds")
-    return sorted((level, re.sub(r" created at .*?(?=>)| cb=\[.*?\]| wait_for=<[^>]*>", "", lines_out(text))) for level, text in slow_reports)
+    return sorted(
+        (level, re.sub(r" created at .*?(?=>)| cb=\[.*?\]| wait_for=<[^>]*>", "", lines_out(text)))
+        for level, text in slow_reports
+    )
 
 
 @parity
@@ -300,7 +303,7 @@ def test_a_task_that_raises_in_debug_mode_names_its_birthplace(w):
         task = loop.create_task(fail(), name="fails")
         drain(loop, 3)
         del task
-    text = [message for _, message in log if "never retrieved" in message][0]
+    text = next(message for _, message in log if "never retrieved" in message)
     lines = [line.strip() for line in text.splitlines()]
     return [line for line in lines if line.startswith("task = ")]
 

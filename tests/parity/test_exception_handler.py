@@ -128,7 +128,9 @@ def test_in_debug_mode_the_place_of_creation_is_told(w):
     for text in texts:
         assert "created at (most recent call last):" in text
         lines = [line.strip() for line in text.splitlines()]
-        trace.append((lines[0].split(" created at")[0], [line for line in lines if line.startswith(("loop.", "fut ="))]))
+        trace.append(
+            (lines[0].split(" created at")[0], [line for line in lines if line.startswith(("loop.", "fut ="))])
+        )
     return trace
 
 
@@ -180,7 +182,9 @@ def test_a_handler_that_fails(w):
 
     records = logged(w, scene)
     assert records[0][1].startswith("Unhandled error in exception handler")
-    return [(level, re.sub(r"<Handle.*?>(?=[,}])", "HANDLE", message), frames[-1:]) for level, message, frames in records]
+    return [
+        (level, re.sub(r"<Handle.*?>(?=[,}])", "HANDLE", message), frames[-1:]) for level, message, frames in records
+    ]
 
 
 @parity
@@ -347,7 +351,9 @@ def test_traceback_of_an_awaited_exception(w):
 def test_sys_exc_info_is_clean_in_callbacks(w):
     with w.loop() as loop:
         seen = []
-        loop.set_exception_handler(lambda *_: seen.append(type(sys.exception() if sys.version_info >= (3, 11) else None)))
+        loop.set_exception_handler(
+            lambda *_: seen.append(type(sys.exception() if sys.version_info >= (3, 11) else None))
+        )
 
         def look():
             seen.append(sys.exc_info())

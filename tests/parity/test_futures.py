@@ -1,4 +1,4 @@
-"""Future: states, results, exceptions, cancellation, callbacks, reprs, iterators, subclasses, and the words of refusals.
+"""Future: states, results, exceptions, cancellation, callbacks, reprs, iterators, subclasses, words of refusals.
 
 `make` gives a Future of the world: with our loop under stock's names that is the loop's own create_future().
 """
@@ -85,7 +85,9 @@ def test_set_exception_takes_classes_and_refuses_the_rest(w, how):
         trace = []
         for value in (KeyError, KeyError("x"), BaseException("b"), KeyboardInterrupt(), asyncio.CancelledError("c")):
             fut = make(w, loop, how)
-            trace.append((outcome(fut.set_exception, value), outcome(lambda f=fut: repr(f.exception())), fut.cancelled()))
+            trace.append(
+                (outcome(fut.set_exception, value), outcome(lambda f=fut: repr(f.exception())), fut.cancelled())
+            )
             trace.append(raised(fut.result))
         for value in (1, None, "text", object, type, [KeyError]):
             fut = make(w, loop, how)
@@ -133,7 +135,7 @@ def test_wrong_numbers_of_arguments(w, how):
 
 @parity
 @pytest.mark.parametrize("how", MAKERS)
-@pytest.mark.parametrize("message", [(), (None,), ("text",), (1,), (ValueError("x"),), ("", )], ids=str)
+@pytest.mark.parametrize("message", [(), (None,), ("text",), (1,), (ValueError("x"),), ("",)], ids=str)
 def test_cancel_messages(w, how, message):
     with w.loop() as loop:
         fut = make(w, loop, how)
@@ -404,9 +406,7 @@ def test_driving_a_coroutine_by_hand(w, how):
 
 @parity
 @pytest.mark.parametrize("how", MAKERS)
-@pytest.mark.parametrize(
-    "value", [None, 1, (1, 2), (), StopIteration(5), KeyError("k"), [StopIteration]], ids=repr
-)
+@pytest.mark.parametrize("value", [None, 1, (1, 2), (), StopIteration(5), KeyError("k"), [StopIteration]], ids=repr)
 def test_results_that_look_like_something_else(w, how, value):
     """A tuple or an exception as a result must arrive as it is (StopIteration's constructor would unpack it)."""
     with w.loop() as loop:

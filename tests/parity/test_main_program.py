@@ -31,7 +31,8 @@ INTROSPECT = code(
     print(__name__, __package__, __spec__ is None or __spec__.name, __doc__)
     print("file", globals().get("__file__"), "cached", globals().get("__cached__"))
     print(sys.argv, repr(sys.path[0]))
-    print(sys.modules["__main__"].__dict__ is globals(), type(__loader__).__name__ if not isinstance(__loader__, type) else __loader__)
+    print(sys.modules["__main__"].__dict__ is globals())
+    print(__loader__ if isinstance(__loader__, type) else type(__loader__).__name__)
     print(sorted(n for n in globals() if n not in ("os", "sys")), type(__builtins__).__name__)
     print(sys.flags.optimize, sys.flags.isolated, sys.flags.dev_mode, os.getcwd() == os.path.realpath("."))
     """
@@ -66,10 +67,34 @@ ENDINGS = {
     "null byte": "eval('1\\0')",
     "name error hint": "import asyncio\nasyncoi.run",
     "import error": "import no_such_module_anywhere",
-    "excepthook": "import sys\nsys.excepthook = lambda *a: print('hook', a[0].__name__, a[1], [f for f in iter(lambda t=[a[2]]: (t.__setitem__(0, t[0].tb_next) or 1) if t[0] else None, None)])\n1/0",
-    "excepthook fails": "import sys\ndef hook(*a): raise KeyError('in hook')\nsys.excepthook = hook\nraise ValueError('v')",
+    "excepthook": code(
+        """
+        import sys
+        def hook(kind, value, tb):
+            print('hook', kind.__name__, value)
+            while tb is not None:
+                print(tb.tb_frame.f_code.co_name, tb.tb_lineno)
+                tb = tb.tb_next
+        sys.excepthook = hook
+        1 / 0
+        """
+    ),
+    "excepthook fails": code(
+        """
+        import sys
+        def hook(*a): raise KeyError('in hook')
+        sys.excepthook = hook
+        raise ValueError('v')
+        """
+    ),
     "atexit": "import atexit\natexit.register(print, 'at exit')\nraise ValueError('v')",
-    "thread": "import threading, time\nthreading.Thread(target=lambda: (time.sleep(.05), print('thread ends'))).start()\nprint('main ends')",
+    "thread": code(
+        """
+        import threading, time
+        threading.Thread(target=lambda: (time.sleep(.05), print('thread ends'))).start()
+        print('main ends')
+        """
+    ),
     "thread fails": "import threading\nt = threading.Thread(target=lambda: 1/0, name='T')\nt.start()\nt.join()",
     "warning": "import warnings\nwarnings.warn('here', UserWarning)\nwarnings.warn('deprecated', DeprecationWarning)",
     "unraisable": "class A:\n    def __del__(self): raise ValueError('in del')\na = A()\ndel a",
@@ -229,7 +254,9 @@ def test_what_cannot_be_run(w, args):
 
 
 @parity
-@pytest.mark.parametrize("python", [(), ("-O",), ("-X", "dev"), ("-W", "error"), ("-u",), ("-P",), ("-B",)], ids=" ".join)
+@pytest.mark.parametrize(
+    "python", [(), ("-O",), ("-X", "dev"), ("-W", "error"), ("-u",), ("-P",), ("-B",)], ids=" ".join
+)
 def test_interpreter_options(w, python):
     source = (
         "import sys, asyncio, warnings; print(sys.flags.optimize, sys.flags.dev_mode, sys.path[0], sys.warnoptions);"
@@ -322,7 +349,8 @@ def test_programs_get_the_native_loop(world):
         async def main():
             task = asyncio.current_task()
             fut = asyncio.get_running_loop().create_future()
-            print(type(asyncio.get_running_loop()).__module__.split(".")[0], type(task).__module__, type(fut).__module__)
+            loop = asyncio.get_running_loop()
+            print(type(loop).__module__.split(".")[0], type(task).__module__, type(fut).__module__)
         asyncio.run(main())
         """
     )

@@ -1,7 +1,7 @@
 """Awaiting in odd ways: junk yielded to a Task, foreign futures, C and native objects mixed, coroutines driven by hand.
 
-`asyncio.Future` and `asyncio.Task` are the interpreter's own C types here (nothing is installed in this process), so the
-bodies that name them mix two implementations in the world under test.
+`asyncio.Future` and `asyncio.Task` are the interpreter's own C types here (nothing is installed in this process), so
+the bodies that name them mix two implementations in the world under test.
 """
 
 import asyncio
@@ -204,7 +204,10 @@ def test_c_tasks_and_the_worlds_tasks_await_each_other(w):
         top = loop.create_task(branch("top", theirs), name="world 2")
         theirs_leaf = asyncio.Task(leaf("leaf 2"), loop=loop, name="C 2")
         ours_top = loop.create_task(branch("top 2", theirs_leaf), name="world 3")
-        names = sorted(t.get_name() for t in asyncio.all_tasks(loop)), sorted(t.get_name() for t in w.aio.all_tasks(loop))
+        names = (
+            sorted(t.get_name() for t in asyncio.all_tasks(loop)),
+            sorted(t.get_name() for t in w.aio.all_tasks(loop)),
+        )
         assert len(names[0]) == len(names[1]) == 5
         result = loop.run_until_complete(asyncio.gather(top, ours_top))
         return names, order, result
@@ -255,7 +258,14 @@ def test_stock_gather_wait_and_groups_over_the_worlds_tasks(w):
             waited = await asyncio.wait_for(w.aio.create_task(child("in time")), 10)
             async with asyncio.timeout(10):
                 await child(None)
-            return gathered, sorted(t.result() for t in done_set), pending, [t.result() for t in tasks], shielded, waited
+            return (
+                gathered,
+                sorted(t.result() for t in done_set),
+                pending,
+                [t.result() for t in tasks],
+                shielded,
+                waited,
+            )
 
         return loop.run_until_complete(main())
 
@@ -605,7 +615,7 @@ def test_iscoroutine_and_friends(w):
 
 @parity
 def test_greenlet_style_switch_inside_a_callback(w):
-    """A callback that runs another coroutine to its end without the loop (as sync bridges do) keeps the current task."""
+    """A step that runs another coroutine to its end without the loop, as sync bridges do, keeps the current task."""
     with w.loop() as loop:
         seen = []
 

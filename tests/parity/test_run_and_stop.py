@@ -1,4 +1,4 @@
-"""Running, stopping, closing: what still runs after stop(), which state the loop is in, and the words of each refusal."""
+"""Running, stopping, closing: what still runs after stop(), which state the loop is in, the words of each refusal."""
 
 import asyncio
 import contextlib

@@ -131,8 +131,7 @@ def test_keywords_that_do_not_exist(w, way):
 def test_missing_arguments(w):
     with w.loop() as loop:
         return [
-            raised(call)[0]
-            for call in (loop.call_soon, loop.call_soon_threadsafe, loop.call_later, loop.call_at)
+            raised(call)[0] for call in (loop.call_soon, loop.call_soon_threadsafe, loop.call_later, loop.call_at)
         ] + [raised(loop.call_later, 1)[0], raised(loop.call_at, 1)[0]]
 
 

@@ -12,7 +12,7 @@ import warnings
 
 import pytest
 from wires import Recorder
-from worlds import araised, normal, outcome, parity, raised, since, until
+from worlds import araised, normal, outcome, parity, since, until
 
 
 def plain(text):
@@ -539,7 +539,9 @@ def test_unix_connections(w, tmp_path):
             log.append(await refused(loop.create_unix_connection(lambda: Recorder([]), path + "-missing")))
             log.append(await refused(call(loop.create_unix_connection, lambda: Recorder([]))))
             log.append(await refused(call(loop.create_unix_connection, lambda: Recorder([]), path, sock=sock)))
-            log.append(await refused(call(loop.create_unix_connection, lambda: Recorder([]), path, server_hostname="x")))
+            log.append(
+                await refused(call(loop.create_unix_connection, lambda: Recorder([]), path, server_hostname="x"))
+            )
             log.append(await refused(call(loop.create_unix_connection, lambda: Recorder([]), path, ssl=True)))
             with socket.socket() as inet:
                 log.append(await refused(call(loop.create_unix_connection, lambda: Recorder([]), sock=inet)))
@@ -609,7 +611,7 @@ def test_streams_drain_blocks_above_the_mark(w):
             writer.close()
 
         async with await w.aio.start_server(handle, "127.0.0.1", 0) as server:
-            reader, writer = await w.aio.open_connection(*server.sockets[0].getsockname())
+            _, writer = await w.aio.open_connection(*server.sockets[0].getsockname())
             writer.write(b"x" * 20_000_000)
             draining = loop.create_task(writer.drain())
             await asyncio.sleep(0.02)

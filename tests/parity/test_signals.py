@@ -405,9 +405,14 @@ def test_ctrl_c(w, name):
 @parity
 def test_ctrl_c_from_the_terminal_at_a_sleeping_program(w):
     """The signal comes from outside, as a terminal sends it, and finds the process inside the kernel."""
-    source = w.preamble + "\n" + RUN + (
-        "async def main():\n    print('ready', flush=True)\n    await aio.sleep(100)\n"
-        "try:\n    run(main())\nexcept KeyboardInterrupt:\n    print('interrupted')\n"
+    source = (
+        w.preamble
+        + "\n"
+        + RUN
+        + (
+            "async def main():\n    print('ready', flush=True)\n    await aio.sleep(100)\n"
+            "try:\n    run(main())\nexcept KeyboardInterrupt:\n    print('interrupted')\n"
+        )
     )
     env = dict(os.environ)
     child = subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, text=True, env=env)

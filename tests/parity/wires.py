@@ -1,4 +1,4 @@
-"""Scenes for stream transports: one transport of the world under test, and at its other end a plain non-blocking socket.
+"""Scenes for stream transports: one transport of the world under test, and at its other end a plain socket.
 
 The peer is driven by the test itself, in the same thread, so that every order of events is chosen and not raced for.
 `@scene` makes a parity test of `async def body(s)` and runs it over TCP and Unix sockets, as client and as server.
@@ -266,7 +266,13 @@ def play(w: World, body: Callable[..., Any], family: str, side: str, *args: Any)
             return s.log[:count], s.log[count:], answer
 
         log, ending, answer = loop.run_until_complete(main())
-    return {"log": log, "ending": ending, "answer": answer, "reported": errors, "logged": [(level, normal(text)) for level, text in logged]}
+    return {
+        "log": log,
+        "ending": ending,
+        "answer": answer,
+        "reported": errors,
+        "logged": [(level, normal(text)) for level, text in logged],
+    }
 
 
 def scene(*only: str) -> Callable[[Callable[..., Any]], Any]:
@@ -279,7 +285,8 @@ def scene(*only: str) -> Callable[[Callable[..., Any]], Any]:
             return play(w, functools.partial(body, **arguments), family, side)
 
         test.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("w", "family", "side")] + extra
+            [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("w", "family", "side")]
+            + extra
         )
         test.__name__, test.__doc__, test.__module__ = body.__name__, body.__doc__, body.__module__
         wrapped = parity(test)

@@ -111,9 +111,7 @@ def run_python(
 
 PACKAGE_ROOT = str(Path(asynchrotron.__file__).parent.parent) if IMPORT_ERROR is None else ""
 
-STOCK = World(
-    "stock", asyncio, asyncio.new_event_loop, "import asyncio as aio; from asyncio import new_event_loop"
-)
+STOCK = World("stock", asyncio, asyncio.new_event_loop, "import asyncio as aio; from asyncio import new_event_loop")
 WORLDS = {"stock": STOCK}
 if IMPORT_ERROR is None:
     WORLDS["loop"] = World(
@@ -243,7 +241,7 @@ def context_summary(context: dict[str, Any]) -> tuple[Any, ...]:
 
 
 class Generations:
-    """Numbers the turns of a loop: a callback that queues itself again separates one round of call_soon from the next."""
+    """Numbers the turns of a loop: a callback that queues itself again separates one round of call_soon from another."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, rounds: int = 30) -> None:
         self.loop, self.rounds, self.now = loop, rounds, 0

@@ -8,7 +8,7 @@ import asyncio
 import socket
 
 import pytest
-from wires import Scene
+from wires import play
 
 
 def at_peer(sock):
@@ -21,81 +21,70 @@ def at_peer(sock):
 
 @pytest.mark.parametrize("family", ["tcp", "unix"])
 def test_before_the_next_turn(world, family):
-    async def main(loop):
-        s = Scene(world, loop, family, "client")
+    async def body(s):
         transport = await s.connect()
         for number in range(50):
             transport.write(b"%d" % number)
             await asyncio.sleep(0)
             assert at_peer(s.peer) == b"%d" % number
-        await s.end()
 
-    with world.loop() as loop:
-        loop.run_until_complete(main(loop))
+    play(world, body, family, "client")
 
 
 @pytest.mark.parametrize("family", ["tcp", "unix"])
 def test_a_callback_queued_after_the_write_finds_the_data_sent(world, family):
-    async def main(loop):
-        s = Scene(world, loop, family, "client")
+    async def body(s):
         transport = await s.connect()
         seen = []
 
         def write_then_look():
             transport.write(b"now")
-            loop.call_soon(lambda: seen.append(at_peer(s.peer)))
+            s.loop.call_soon(lambda: seen.append(at_peer(s.peer)))
 
-        loop.call_soon(write_then_look)
+        s.loop.call_soon(write_then_look)
         await s.settle()
         assert seen == [b"now"]
-        await s.end()
 
-    with world.loop() as loop:
-        loop.run_until_complete(main(loop))
+    play(world, body, family, "client")
 
 
 @pytest.mark.parametrize("family", ["tcp", "unix"])
 def test_whoever_asks_finds_nothing_kept(world, family):
     """get_write_buffer_size() after a small write is zero, and then the data is on its way."""
 
-    async def main(loop):
-        s = Scene(world, loop, family, "client")
+    async def body(s):
         transport = await s.connect()
         transport.write(b"small")
         assert transport.get_write_buffer_size() == 0
         assert at_peer(s.peer) == b"small"
-        await s.end()
 
-    with world.loop() as loop:
-        loop.run_until_complete(main(loop))
+    play(world, body, family, "client")
 
 
 @pytest.mark.parametrize("family", ["tcp", "unix"])
 def test_synchronously(world, family):
     """uvloop#631's own example: the peer reads in the very step that wrote."""
 
-    async def main(loop):
-        s = Scene(world, loop, family, "client")
+    async def body(s):
         transport = await s.connect()
         transport.write(b"\0")
         assert at_peer(s.peer) == b"\0"
-        await s.end()
 
-    with world.loop() as loop:
-        loop.run_until_complete(main(loop))
+    play(world, body, family, "client")
 
 
 def test_streams_synchronously(world):
     left, right = socket.socketpair()
-    right.settimeout(5)
+    right.settimeout(1)
 
     async def main():
         _, writer = await world.aio.open_connection(sock=left)
-        writer.write(b"\0")
-        data = right.recv(1)
-        writer.close()
-        await writer.wait_closed()
-        return data
+        try:
+            writer.write(b"\0")
+            return right.recv(1)
+        finally:
+            writer.close()
+            await writer.wait_closed()
 
     with right:
         assert world.run(main) == b"\0"

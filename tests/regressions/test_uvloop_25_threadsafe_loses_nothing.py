@@ -1,6 +1,6 @@
 """call_soon_threadsafe from eight threads loses no callback and keeps each thread's order.
 
-uvloop#720: on 3.14t callbacks were lost and the process crashed. zuvloop#119: wake-ups are coalesced, so a burst is cheap.
+uvloop#720: on 3.14t callbacks were lost and the process crashed.
 """
 
 import threading

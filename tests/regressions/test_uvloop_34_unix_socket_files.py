@@ -30,9 +30,7 @@ def test_cleanup_socket(world, tmp_path, cleanup):
     path = str(tmp_path / "socket")
 
     async def main():
-        server = await world.aio.get_running_loop().create_unix_server(
-            asyncio.Protocol, path, cleanup_socket=cleanup
-        )
+        server = await world.aio.get_running_loop().create_unix_server(asyncio.Protocol, path, cleanup_socket=cleanup)
         server.close()
         await server.wait_closed()
 

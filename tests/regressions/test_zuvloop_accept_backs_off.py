@@ -10,7 +10,9 @@ import asyncio, logging, os, resource, socket, time
 
 contexts = []
 loop = new_event_loop()
-loop.set_exception_handler(lambda _, context: contexts.append((context["message"], type(context["exception"]).__name__)))
+def handler(loop, context):
+    contexts.append((context["message"], type(context["exception"]).__name__))
+loop.set_exception_handler(handler)
 accepted = []
 
 class Echo(asyncio.Protocol):

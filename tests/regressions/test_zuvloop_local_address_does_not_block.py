@@ -24,9 +24,7 @@ def test_the_loop_goes_on(world, monkeypatch):
         loop, beats = world.aio.get_running_loop(), []
         with socket.create_server(("127.0.0.1", 0)) as listener:
             connecting = loop.create_task(
-                araised(
-                    loop.create_connection(lambda: None, *listener.getsockname(), local_addr=("slow.invalid", 0))
-                )
+                araised(loop.create_connection(lambda: None, *listener.getsockname(), local_addr=("slow.invalid", 0)))
             )
             while not connecting.done():
                 beats.append(loop.time())

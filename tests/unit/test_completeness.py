@@ -1,4 +1,4 @@
-"""Nothing of asyncio is missing: each public method of AbstractEventLoop works on our loop, each public name is ours to give."""
+"""Nothing of asyncio is missing: every public method of AbstractEventLoop is implemented, every public name is here."""
 
 import asyncio
 import inspect
@@ -13,9 +13,7 @@ import asynchrotron
 from asynchrotron import _core
 
 PUBLIC_METHODS = sorted(
-    name
-    for name, value in vars(asyncio.AbstractEventLoop).items()
-    if not name.startswith("_") and callable(value)
+    name for name, value in vars(asyncio.AbstractEventLoop).items() if not name.startswith("_") and callable(value)
 )
 PUBLIC_SERVER_METHODS = sorted(
     name for name, value in vars(asyncio.AbstractServer).items() if not name.startswith("__") and callable(value)
@@ -159,7 +157,12 @@ def test_transports_implement_asyncios_methods():
             for name, value in vars(base).items():
                 if not name.startswith("_") and callable(value):
                     found = implementation(type(transport), name)
-                    if found in (asyncio.BaseTransport, asyncio.ReadTransport, asyncio.WriteTransport, asyncio.Transport):
+                    if found in (
+                        asyncio.BaseTransport,
+                        asyncio.ReadTransport,
+                        asyncio.WriteTransport,
+                        asyncio.Transport,
+                    ):
                         missing.append(name)
         transport.abort()
         await asyncio.sleep(0)

@@ -96,6 +96,7 @@ pub(crate) struct Future {
     pub(crate) blocking: Cell<bool>,
     pub(crate) log_traceback: Cell<bool>,
     pub(crate) native: Cell<bool>,
+    abandoned: Cell<bool>,
 }
 
 // SAFETY: repr(C), header first; zero is valid for every field (State::Pending is 0).
@@ -202,6 +203,17 @@ impl Future {
     #[inline]
     pub(crate) fn is_done(&self) -> bool {
         self.state.get() != State::Pending
+    }
+
+    /// Its timer must not complete it any more: who slept has gone.
+    pub(crate) fn abandon(&self) {
+        self.abandoned.set(true);
+    }
+
+    /// Done, or nobody wants its timer to complete it.
+    #[inline]
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_done() || self.abandoned.get()
     }
 
     #[inline]
@@ -552,6 +564,7 @@ impl Future {
         self.blocking.set(false);
         self.log_traceback.set(false);
         self.native.set(false);
+        self.abandoned.set(false);
     }
 
     pub(crate) fn weaklist_is_empty(&self) -> bool {

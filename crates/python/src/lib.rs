@@ -15,6 +15,7 @@ mod future;
 mod handle;
 mod metaclass;
 mod module;
+mod operation;
 mod state;
 mod task;
 mod transport;

@@ -6,7 +6,7 @@ use crate::ffi::types::{add_to_module, leak_methods};
 use crate::ffi::{Args, Native, Obj, Raw, Slot, c, call, stop_iteration};
 use crate::future::Future;
 use crate::state::{self, Imports, Names, State, Types, imports, state};
-use crate::{event_loop, future, handle, metaclass, task, transport};
+use crate::{event_loop, future, handle, metaclass, operation, task, transport};
 use std::ffi::c_int;
 use std::ptr;
 use std::sync::atomic::Ordering;
@@ -89,11 +89,11 @@ fn exec(module: Raw) -> PyResult<()> {
     add_to_module(module, c"TimerHandle", &timer_handle_type)?;
     let event_loop_type = event_loop::build_types(module)?;
     keep(&types.event_loop, &event_loop_type);
+    operation::build(module, &event_loop_type)?;
     add_to_module(module, c"EventLoop", &event_loop_type)?;
     let transport_type = transport::stream::build_type(module)?;
     keep(&types.stream_transport, &transport_type);
     add_to_module(module, c"StreamTransport", &transport_type)?;
-    add_to_module(module, c"sleep", &call::import_from("asyncio.tasks", "sleep")?)?;
     if cfg!(Py_3_12) {
         // asyncio's own factory function, over our Task.
         let create = call::import_from("asyncio.tasks", "create_eager_task_factory")?;

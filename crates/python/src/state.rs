@@ -77,7 +77,7 @@ types!(
     ready_view,
     selector_view,
     operation,
-    sleep_function,
+    operation_function,
     stream_transport
 );
 

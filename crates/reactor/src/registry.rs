@@ -125,11 +125,8 @@ impl<T> Registry<T> {
     }
 
     fn verify(&mut self, fd: RawFd, side: Interest) -> io::Result<()> {
-        match self.slot_mut(fd) {
-            Some(slot) if slot.interest.contains(side) => {
-                let (generation, interest) = (slot.generation, slot.interest);
-                self.tell(fd, generation, interest, interest)
-            }
+        match self.slot(fd).map(|slot| slot.interest) {
+            Some(interest) if interest.contains(side) => self.tell(fd, interest, interest),
             _ => Ok(()),
         }
     }
@@ -191,7 +188,7 @@ impl<T> Registry<T> {
     ///
     /// `false` if that cannot be done: the token is stale, or the kernel does not know the number (any more). Such an
     /// event will come again at every wait if a duplicate of the closed descriptor lives on somewhere, in a child
-    /// process for instance.
+    /// process for instance; [`rebuild`](Self::rebuild) ends that.
     pub fn disarm_idle(&mut self, token: u64) -> bool {
         let Some(fd) = self.lookup(token) else { return false };
         self.settle(fd)
@@ -238,6 +235,29 @@ impl<T> Registry<T> {
         owners
     }
 
+    /// Starts over with a new kernel set that holds what owners wait for and what `others` adds.
+    ///
+    /// The only cure for an event whose token [`lookup`](Self::lookup) does not know although no registration changed
+    /// since the wait: it is about a file that was closed under the number it was added with, and lives on in a
+    /// duplicate. There is no way to take such a file out, and it would be reported at every wait.
+    pub fn rebuild(&mut self, others: impl FnOnce(&Poller) -> io::Result<()>) -> io::Result<()> {
+        let poller = Poller::new()?;
+        others(&poller)?;
+        for (fd, slot) in self.slots.iter_mut().enumerate() {
+            if slot.interest.is_none() {
+                continue;
+            }
+            let (fd, wanted) = (fd as RawFd, slot.wanted());
+            let added = !wanted.is_none() && poller.add(fd, Token::new(fd, slot.generation).raw(), wanted).is_ok();
+            slot.interest = if added { wanted } else { Interest::NONE };
+            if !added && !slot.is_owned() {
+                slot.generation = Token::next_generation(slot.generation);
+            }
+        }
+        self.poller = poller;
+        Ok(())
+    }
+
     /// Gives back all owners without a word to the kernel: in a fork's child the kernel's set is the parent's too.
     pub fn abandon(self) -> Vec<T> {
         self.slots.into_iter().flat_map(|slot| slot.reader.into_iter().chain(slot.writer)).collect()
@@ -268,7 +288,7 @@ impl<T> Registry<T> {
         if interest != known {
             // The kernel first: if it refuses there is nothing to undo, and a number nobody opened does not size the
             // table.
-            if let Err(error) = self.tell(fd, slot.generation, known, interest) {
+            if let Err(error) = self.tell(fd, known, interest) {
                 return Err((error, owner));
             }
         }
@@ -325,7 +345,8 @@ impl<T> Registry<T> {
 
     /// Brings the kernel from `known` to `wanted`, which is not nothing.
     #[inline]
-    fn tell(&self, fd: RawFd, generation: u32, known: Interest, wanted: Interest) -> io::Result<()> {
+    fn tell(&mut self, fd: RawFd, known: Interest, wanted: Interest) -> io::Result<()> {
+        let generation = self.slot(fd).map_or(0, |slot| slot.generation);
         let token = Token::new(fd, generation).raw();
         if known.is_none() {
             match self.poller.add(fd, token, wanted) {
@@ -335,8 +356,16 @@ impl<T> Registry<T> {
             }
         } else {
             match self.poller.modify(fd, token, wanted) {
-                // Closed behind our back, and the number was reused.
-                Err(error) if is(&error, Errno::NOENT) => self.poller.add(fd, token, wanted),
+                // Closed behind our back, and the number was reused. If a duplicate keeps the old file alive, the kernel
+                // goes on reporting it with the old token, so the new one gets another.
+                Err(error) if is(&error, Errno::NOENT) => {
+                    let generation = Token::next_generation(generation);
+                    self.poller.add(fd, Token::new(fd, generation).raw(), wanted)?;
+                    if let Some(slot) = self.slot_mut(fd) {
+                        slot.generation = generation;
+                    }
+                    Ok(())
+                }
                 answer => answer,
             }
         }

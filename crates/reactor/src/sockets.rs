@@ -18,21 +18,21 @@ const PIECES_LEN_MAX: usize = 1024;
 /// `recv(2)` into memory that need not be initialised. The first `n` bytes are then; 0 is the end of the stream.
 #[inline]
 pub fn recv(fd: RawFd, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
-    let ((received, _), _) = rustix::net::recv(borrow(fd)?, buffer, RecvFlags::empty())?;
+    let ((received, _), _) = rustix::net::recv(borrow(fd)?, buffer, RecvFlags::DONTWAIT)?;
     Ok(received.len())
 }
 
 /// [`recv`] into memory that is initialised anyway.
 #[inline]
 pub fn recv_into(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
-    let (received, _) = rustix::net::recv(borrow(fd)?, buffer, RecvFlags::empty())?;
+    let (received, _) = rustix::net::recv(borrow(fd)?, buffer, RecvFlags::DONTWAIT)?;
     Ok(received)
 }
 
 /// `send(2)` that answers `EPIPE` rather than raising SIGPIPE. May take less than all.
 #[inline]
 pub fn send(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
-    Ok(rustix::net::send(borrow(fd)?, bytes, SendFlags::NOSIGNAL)?)
+    Ok(rustix::net::send(borrow(fd)?, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?)
 }
 
 /// [`send`] of several pieces in one call. Looks at the first 1024 pieces, and may take less than all of those.
@@ -83,6 +83,12 @@ pub fn set_nodelay(fd: RawFd) {
     if is_tcp {
         let _ = sockopt::set_tcp_nodelay(fd, true);
     }
+}
+
+/// Whether `fd` is a stream socket: reading less than has come leaves the rest.
+pub fn is_stream(fd: RawFd) -> bool {
+    let Ok(fd) = borrow(fd) else { return false };
+    matches!(sockopt::socket_type(fd), Ok(SocketType::STREAM))
 }
 
 /// Takes the pending error of the socket (`SO_ERROR`): how a connect ended, for instance. `Ok` if there is none.

@@ -221,6 +221,62 @@ fn a_lingering_reader_of_a_closed_socket_is_noticed_when_verified() {
 }
 
 #[test]
+fn a_file_that_outlives_its_number_is_told_apart_and_left_behind() {
+    let _alone = alone();
+    let mut registry = Registry::new().unwrap();
+    let (one, mut other) = pair();
+    let fd = one.as_raw_fd();
+    registry.set_reader(fd, 1).unwrap();
+    registry.linger_reader(fd);
+    // Closed without a word, while a duplicate keeps the file alive; the number is used again.
+    let _duplicate = one.try_clone().unwrap();
+    let (replacement, mut its_peer) = pair();
+    rename(&replacement, &one);
+    assert_eq!(registry.set_reader_verified(fd, 2).unwrap(), None);
+    other.write_all(b"x").unwrap();
+    assert_eq!(turn(&mut registry), [], "not news for the new owner");
+    let mut events = Events::default();
+    assert_eq!(registry.poller().wait(&mut events, Some(0)).unwrap(), 1, "but reported for ever");
+    assert_eq!(registry.lookup(events.get(0).unwrap().token), None);
+
+    let (waker, mut its_bell) = pair();
+    let add = |poller: &reactor::Poller| poller.add(waker.as_raw_fd(), Token::RESERVED.raw(), Interest::READABLE);
+    registry.rebuild(add).unwrap();
+    assert_eq!(registry.poller().wait(&mut events, Some(0)).unwrap(), 0);
+    its_peer.write_all(b"x").unwrap();
+    assert_eq!(turn(&mut registry), [(fd, 'r', 2)]);
+    its_bell.write_all(b"x").unwrap();
+    assert_eq!(registry.poller().wait(&mut events, Some(0)).unwrap(), 2);
+}
+
+#[test]
+fn rebuilding_keeps_owners_and_drops_what_lingers() {
+    let _alone = alone();
+    let mut registry = Registry::new().unwrap();
+    let pairs: Vec<_> = (0..4).map(|_| full_pair()).collect();
+    let fds: Vec<_> = pairs.iter().map(|(one, _)| one.as_raw_fd()).collect();
+    registry.set_reader(fds[0], 1).unwrap();
+    registry.set_writer(fds[1], 2).unwrap();
+    registry.set_reader(fds[2], 3).unwrap();
+    registry.linger_reader(fds[2]);
+    registry.set_reader(fds[3], 4).unwrap();
+    registry.set_writer(fds[3], 5).unwrap();
+    registry.linger_reader(fds[3]);
+    let refused = registry.rebuild(|_| Err(std::io::ErrorKind::Other.into()));
+    assert!(refused.is_err(), "and nothing has changed");
+    for _ in 0..2 {
+        registry.rebuild(|_| Ok(())).unwrap();
+        assert_eq!(registry.len(), 3);
+        assert_eq!(turn(&mut registry), [(fds[0], 'r', 1), (fds[1], 'w', 2), (fds[3], 'w', 5)]);
+        let mut events = Events::default();
+        assert_eq!(registry.poller().wait(&mut events, Some(0)).unwrap(), 3);
+    }
+    registry.set_reader(fds[2], 6).unwrap();
+    assert_eq!(registry.clear_writer(fds[1]), Some(2));
+    assert_eq!(turn(&mut registry), [(fds[0], 'r', 1), (fds[2], 'r', 6), (fds[3], 'w', 5)]);
+}
+
+#[test]
 fn forget_is_for_the_moment_before_closing() {
     let _alone = alone();
     let mut registry = Registry::new().unwrap();

@@ -7,6 +7,7 @@ use super::EventLoop;
 use crate::ffi::error::{PyResult, os_error, value_error};
 use crate::ffi::{Args, Native, Obj, Own, Raw, call, context};
 use crate::handle::{CANCELLED, Handle, REPEATING};
+use crate::operation::Operation;
 use crate::transport::stream::StreamTransport;
 use reactor::{Readiness, Registry, Token};
 
@@ -118,7 +119,10 @@ impl EventLoop {
         if let Some(transport) = StreamTransport::of(owner.as_ptr()) {
             return transport.on_ready(self, side);
         }
-        // SAFETY: owners are transports or handles.
+        if let Some(operation) = Operation::of_exact(owner.as_ptr()) {
+            return operation.on_ready(self);
+        }
+        // SAFETY: owners are transports, operations or handles.
         let handle = unsafe { Own::<Handle>::from_obj_unchecked(owner) };
         self.run_handle(handle)
     }
@@ -175,7 +179,7 @@ impl EventLoop {
 }
 
 /// A replaced or removed handle is cancelled, as asyncio does: an event of this turn must not run it.
-fn retire(previous: Option<Obj>) {
+pub(crate) fn retire(previous: Option<Obj>) {
     if let Some(handle) = previous.as_ref().and_then(|owner| Handle::of(owner.as_ptr())) {
         handle.put(CANCELLED, true);
         handle.release();

@@ -18,6 +18,7 @@ use crate::ffi::error::{PyResult, os_error, runtime_error, type_error};
 use crate::ffi::trampoline::{self, fastcall, noargs, onearg, property};
 use crate::ffi::types::TypeSpec;
 use crate::ffi::{Native, Obj, Own, Raw, Slot, c, call, object, slot, thread, types};
+use crate::operation::KnownSockets;
 use crate::state::state;
 use crate::task::{Task, TaskList};
 use crate::transport::stream::StreamTransport;
@@ -45,6 +46,7 @@ pub(crate) struct EventLoop {
     plain: Cell<bool>,
     /// `asyncio.tasks.Task` or `asyncio.futures.Future` is a class neither asyncio's nor ours.
     pub(crate) other_classes: Cell<bool>,
+    plain_timers: Cell<bool>,
     /// A poll is due at the next turn, whatever the counters say.
     pub(crate) force_poll: Cell<bool>,
     /// A wait recently found the GIL taken when it came back.
@@ -77,6 +79,7 @@ pub(crate) struct Inner {
     pub(crate) posted: UnsafeCell<Vec<Entry>>,
     pub(crate) unflushed: UnsafeCell<Vec<Own<StreamTransport>>>,
     receive_buffer: UnsafeCell<Vec<MaybeUninit<u8>>>,
+    known_sockets: UnsafeCell<KnownSockets>,
     pub(crate) tick_clock: UnsafeCell<TickClock>,
     pub(crate) last_poll_ticks: Cell<u64>,
     pub(crate) poll_interval_ticks: Cell<u64>,
@@ -211,6 +214,12 @@ impl EventLoop {
         self.plain.get()
     }
 
+    /// A sleep may put its future into the timer queue: no subclass overrides what `asyncio.sleep` calls.
+    #[inline]
+    pub(crate) fn has_plain_timers(&self) -> bool {
+        self.plain_timers.get()
+    }
+
     #[inline]
     pub(crate) fn current_task(&self) -> *const Task {
         self.current.get()
@@ -269,6 +278,13 @@ impl EventLoop {
         unsafe { *self.inner().receive_buffer.get() = buffer };
     }
 
+    /// Whose descriptors operations waited for; `look` must not run Python code.
+    #[inline]
+    pub(crate) fn known_sockets<T>(&self, look: impl FnOnce(&mut KnownSockets) -> T) -> T {
+        // SAFETY: I2.
+        look(unsafe { &mut *self.inner().known_sockets.get() })
+    }
+
     /// Drops everything pending and closes the kernel's descriptors.
     fn close_core(&self) -> PyResult<()> {
         if self.is_running() {
@@ -300,7 +316,8 @@ impl EventLoop {
                 handle.release();
             }
         }
-        drop((ready, timers, posted, owners, unflushed));
+        let known_sockets = self.known_sockets(KnownSockets::take_all);
+        drop((ready, timers, posted, owners, unflushed, known_sockets));
         drop(tasks);
         Ok(())
     }
@@ -327,6 +344,7 @@ unsafe extern "C" fn new(kind: *mut c::PyTypeObject, _args: Raw, _kwargs: Raw) -
                 posted: UnsafeCell::new(Vec::new()),
                 unflushed: UnsafeCell::new(Vec::new()),
                 receive_buffer: UnsafeCell::new(Vec::new()),
+                known_sockets: UnsafeCell::new(KnownSockets::new()),
                 tick_clock: UnsafeCell::new(TickClock::new()),
                 last_poll_ticks: Cell::new(0),
                 poll_interval_ticks: Cell::new(0),
@@ -352,14 +370,17 @@ unsafe extern "C" fn new(kind: *mut c::PyTypeObject, _args: Raw, _kwargs: Raw) -
         this.force_poll.set(true);
         this.slow_callback_seconds.set(0.1);
         this.clock_resolution.set(1e-9);
-        this.plain.set(is_plain_class(kind.cast())?);
+        let uses_ours = |name| uses_our(kind.cast(), name);
+        this.plain.set(uses_ours("call_soon")?);
+        let plain_timers = uses_ours("call_later")? && uses_ours("call_at")? && uses_ours("time")?;
+        this.plain_timers.set(plain_timers && uses_ours("create_future")?);
         Ok(instance)
     })
 }
 
-/// Does the class use our own `call_soon`?
-fn is_plain_class(kind: Raw) -> PyResult<bool> {
-    let name = call::interned("call_soon")?;
+/// Does the class use our own method of this name?
+fn uses_our(kind: Raw, name: &str) -> PyResult<bool> {
+    let name = call::interned(name)?;
     let ours = call::getattr(EventLoop::type_object().cast(), name.as_ptr())?;
     Ok(call::getattr(kind, name.as_ptr())?.is(ours.as_ptr()))
 }

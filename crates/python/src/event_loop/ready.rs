@@ -97,7 +97,7 @@ impl Entry {
             HANDLE => self.as_handle().is_some_and(Handle::is_cancelled),
             FUTURE => {
                 // SAFETY: as above.
-                unsafe { &*((self.0 & !TAGS) as *const Future) }.is_done()
+                unsafe { &*((self.0 & !TAGS) as *const Future) }.is_settled()
             }
             _ => false,
         }

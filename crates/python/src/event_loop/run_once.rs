@@ -13,6 +13,7 @@ use crate::handle::{Handle, REPEATING, RUNS, SCHEDULED, SHARED, report};
 use crate::state::{helper, names};
 use crate::task::{Task, registry, step};
 use reactor::Token;
+use std::os::fd::AsRawFd;
 use std::ptr;
 
 const POLL_EVERY_ENTRIES: usize = 64;
@@ -280,6 +281,7 @@ impl EventLoop {
         // SAFETY: I2; no Python code runs here.
         let (registry, events) = unsafe { (&*inner.registry.get(), &*inner.events.get()) };
         let Some(registry) = registry.as_ref() else { return };
+        let mut orphaned = false;
         for event in events.iter() {
             if event.token == Token::RESERVED.raw() {
                 inner.waker.drain();
@@ -287,8 +289,23 @@ impl EventLoop {
                 let token = Token::from_raw(event.token);
                 self.ready()
                     .push(Entry::readiness(token.fd(), token.generation(), event.readiness.bits()));
+            } else {
+                orphaned = true;
             }
         }
+        if orphaned {
+            self.leave_orphans_behind();
+        }
+    }
+
+    /// A file that was closed without a word lives on in a duplicate, and the kernel would report it for ever.
+    #[cold]
+    fn leave_orphans_behind(&self) {
+        let waker = self.inner().waker.as_raw_fd();
+        // If the kernel has no descriptor left for this, the event comes again.
+        let _ = self.with_registry(|registry| {
+            registry.rebuild(|poller| poller.add(waker, Token::RESERVED.raw(), reactor::Interest::READABLE))
+        });
     }
 
     fn collect_due_timers(&self, now_ns: u64) {
@@ -479,7 +496,7 @@ impl EventLoop {
 
 /// A sleep's time is up.
 fn finish_sleep(future: &Future) -> PyResult<()> {
-    if future.is_done() {
+    if future.is_settled() {
         Ok(())
     } else {
         future.set_result(Obj::none())

@@ -87,6 +87,7 @@ pub(crate) struct TypeSpec {
     pub(crate) metaclass: Option<Raw>,
     pub(crate) dict_offset: Option<usize>,
     pub(crate) weaklist_offset: Option<usize>,
+    pub(crate) vectorcall_offset: Option<usize>,
     pub(crate) methods: Vec<Method>,
     pub(crate) properties: Vec<Property>,
     pub(crate) slots: Vec<(c_int, *mut c_void)>,
@@ -103,6 +104,7 @@ impl TypeSpec {
             metaclass: None,
             dict_offset: None,
             weaklist_offset: None,
+            vectorcall_offset: None,
             methods: Vec::new(),
             properties: Vec::new(),
             slots: Vec::new(),
@@ -123,6 +125,7 @@ impl TypeSpec {
         for (name, offset) in [
             (c"__dictoffset__", self.dict_offset),
             (c"__weaklistoffset__", self.weaklist_offset),
+            (c"__vectorcalloffset__", self.vectorcall_offset),
         ] {
             if let Some(offset) = offset {
                 members.push(c::PyMemberDef {
