@@ -241,7 +241,7 @@ def context_summary(context: dict[str, Any]) -> tuple[Any, ...]:
 
 
 class Generations:
-    """Numbers the turns of a loop: a callback that queues itself again separates one round of call_soon from another."""
+    """Numbers the turns of a loop: a callback that queues itself again parts one round of call_soon from the next."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, rounds: int = 30) -> None:
         self.loop, self.rounds, self.now = loop, rounds, 0

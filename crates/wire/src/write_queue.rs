@@ -8,6 +8,7 @@
 //! - I1. `len` is the number of unsent bytes: those of all pieces, without the first `head_sent` of the first one.
 //! - I2. No piece is empty, and `head_sent` is less than the length of the first one (0 if there is none).
 //! - I3. An empty queue is not blocked.
+//! - I4. Without a `head` there are no pieces after it. Most queues hold one piece, and only for a moment.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -56,7 +57,8 @@ pub enum Next {
 /// happens inside these methods, so it must not run foreign code.
 #[derive(Debug)]
 pub struct WriteQueue<B> {
-    pieces: VecDeque<Piece<B>>,
+    head: Option<Piece<B>>,
+    rest: VecDeque<Piece<B>>,
     head_sent: usize,
     len: usize,
     blocked: bool,
@@ -81,7 +83,8 @@ impl<B: AsRef<[u8]>> Piece<B> {
 impl<B> Default for WriteQueue<B> {
     fn default() -> Self {
         Self {
-            pieces: VecDeque::new(),
+            head: None,
+            rest: VecDeque::new(),
             head_sent: 0,
             len: 0,
             blocked: false,
@@ -138,10 +141,12 @@ impl<B: AsRef<[u8]>> WriteQueue<B> {
         if len == 0 {
             return;
         }
-        if len > JOIN_LEN_MAX || self.pieces.is_empty() || !self.join(bytes.as_ref()) {
-            self.pieces.push_back(Piece::Kept(bytes));
-        }
         self.len += len;
+        if self.head.is_none() {
+            self.head = Some(Piece::Kept(bytes));
+        } else if len > JOIN_LEN_MAX || !self.join(bytes.as_ref()) {
+            self.rest.push_back(Piece::Kept(bytes));
+        }
     }
 
     /// Queues a copy of `bytes`.
@@ -149,16 +154,18 @@ impl<B: AsRef<[u8]>> WriteQueue<B> {
         if bytes.is_empty() {
             return;
         }
-        if self.pieces.is_empty() || !self.join(bytes) {
-            self.pieces.push_back(Piece::Joined(bytes.to_vec()));
-        }
         self.len += bytes.len();
+        if self.head.is_none() {
+            self.head = Some(Piece::Joined(bytes.to_vec()));
+        } else if !self.join(bytes) {
+            self.rest.push_back(Piece::Joined(bytes.to_vec()));
+        }
     }
 
     /// Copies `bytes` behind the last piece if that is a joined one with room, or small enough to become one.
     fn join(&mut self, bytes: &[u8]) -> bool {
-        let is_head = self.pieces.len() == 1;
-        let Some(last) = self.pieces.back_mut() else {
+        let is_head = self.rest.is_empty();
+        let Some(last) = self.rest.back_mut().or(self.head.as_mut()) else {
             return false;
         };
         let last_len = last.bytes().len();
@@ -183,31 +190,26 @@ impl<B: AsRef<[u8]>> WriteQueue<B> {
     /// All unsent bytes, if they lie in one piece.
     #[inline]
     pub fn single(&self) -> Option<&[u8]> {
-        match self.pieces.front() {
-            Some(piece) if self.pieces.len() == 1 => Some(&piece.bytes()[self.head_sent..]),
+        match &self.head {
+            Some(head) if self.rest.is_empty() => Some(&head.bytes()[self.head_sent..]),
             _ => None,
         }
     }
 
+    /// The unsent part of each piece, in order.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let head = self.head.iter().map(|head| &head.bytes()[self.head_sent..]);
+        head.chain(self.rest.iter().map(Piece::bytes))
+    }
+
     /// Fills `slices` with the first unsent pieces; gives back how many there are.
     pub fn gather<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let mut sent = self.head_sent;
         let mut count = 0;
-        for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
-            *slice = IoSlice::new(&piece.bytes()[sent..]);
-            sent = 0;
+        for (slice, piece) in slices.iter_mut().zip(self.pieces()) {
+            *slice = IoSlice::new(piece);
             count += 1;
         }
         count
-    }
-
-    /// Shows the unsent pieces in order.
-    pub fn for_each(&self, mut look: impl FnMut(&[u8])) {
-        let mut sent = self.head_sent;
-        for piece in &self.pieces {
-            look(&piece.bytes()[sent..]);
-            sent = 0;
-        }
     }
 
     /// The kernel took the first `count` bytes.
@@ -220,13 +222,13 @@ impl<B: AsRef<[u8]>> WriteQueue<B> {
         }
         self.len -= count;
         let mut left = self.head_sent + count;
-        while let Some(head) = self.pieces.front() {
+        while let Some(head) = &self.head {
             let head_len = head.bytes().len();
             if left < head_len {
                 break;
             }
             left -= head_len;
-            self.pieces.pop_front();
+            self.head = self.rest.pop_front();
         }
         self.head_sent = left;
     }
@@ -246,9 +248,10 @@ impl<B: AsRef<[u8]>> WriteQueue<B> {
     /// Forgets everything.
     #[inline]
     pub fn clear(&mut self) {
-        self.pieces.clear();
-        if self.pieces.capacity() > KEPT_PIECES_MAX {
-            self.pieces = VecDeque::new();
+        self.head = None;
+        if !self.rest.is_empty() {
+            self.rest.clear();
+            self.rest.shrink_to(KEPT_PIECES_MAX);
         }
         self.head_sent = 0;
         self.len = 0;

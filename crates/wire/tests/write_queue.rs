@@ -97,9 +97,7 @@ proptest! {
             prop_assert_eq!(queue.len(), model.len());
             prop_assert_eq!(queue.is_empty(), model.is_empty());
             prop_assert!(!queue.is_empty() || !queue.is_blocked());
-            let mut all = Vec::new();
-            queue.for_each(|bytes| all.extend_from_slice(bytes));
-            prop_assert_eq!(&all, &model);
+            prop_assert_eq!(queue.pieces().collect::<Vec<_>>().concat(), &model[..]);
             let expected = if queue.is_blocked() {
                 Next::Wait
             } else if model.len() >= QUEUED_LEN_MAX || model.len() > 100 {

@@ -4,6 +4,7 @@
 //! is what touches Python objects. This file: names they look up, and steps that must all happen.
 
 mod buffer;
+mod room;
 pub(crate) mod stream;
 
 use crate::ffi::error::{self, PyResult, restore, take};

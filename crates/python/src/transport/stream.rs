@@ -16,8 +16,8 @@
 //! - I2: `READING` and `WRITING` say whether this transport was registered as reader and writer of `fd`. Taking that back
 //!   touches the loop's table only if this transport is still who is registered there.
 //! - I3: `queue` is borrowed only by code that runs no Python (`with_queue`). Outside of a writable event the queue is
-//!   blocked exactly while `WRITING` is set. If it holds data and is not blocked, `FLUSH_DUE` is set and the loop flushes
-//!   at the end of the turn, except in the middle of a method here.
+//!   blocked exactly while `WRITING` is set. If it holds data and is not blocked, somebody flushes: the event that is being
+//!   handled (`IN_EVENT`) when it ends, or the loop (`FLUSH_DUE`) at the end of the turn.
 //! - I4: `conn_lost` is not 0 from the moment that `connection_lost` is certain to be called; `LOST` from when it is
 //!   being called. Once it was, the slots of the socket, the loop, the protocol and the server are empty.
 //! - I5: `base` is what the Python base classes lay out: their `__slots__`. The first is `_extra`; the others have
@@ -43,6 +43,7 @@ use crate::handle::{CANCELLED, Handle};
 use crate::state::{imports, names, state};
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::{c_int, c_void};
+use std::ptr;
 use wire::{Flow, WriteQueue};
 
 /// How many slots `transports._FlowControlMixin` and its bases have.
@@ -64,6 +65,8 @@ const EOF: u16 = 1 << 5;
 const FLUSH_DUE: u16 = 1 << 6;
 /// `connection_lost` is being called, or was.
 const LOST: u16 = 1 << 7;
+/// An event of this transport is being handled; what is queued meanwhile is flushed when that ends.
+const IN_EVENT: u16 = 1 << 9;
 /// The socket object shows its descriptor where `_socket.socket` keeps it.
 const FD_VISIBLE: u16 = 1 << 8;
 
@@ -84,16 +87,18 @@ pub(crate) struct StreamTransport {
     high_water: Slot,
     dict: Slot,
     weaklist: Cell<Raw>,
-    /// Made with the first write.
-    queue: UnsafeCell<Option<Box<Queue>>>,
+    /// Written by `tp_new`, dropped by `tp_dealloc`.
+    queue: UnsafeCell<Queue>,
     flow: Cell<Flow>,
     fd: Cell<i32>,
     conn_lost: Cell<u32>,
+    /// How large the next receive may be, from those before.
+    expected_len: Cell<u32>,
     flags: Cell<u16>,
 }
 
-// SAFETY: repr(C); starts with the layout of its Python base class, which begins with the object header; every field is
-// valid when zeroed (`None` of a boxed option is a null pointer).
+// SAFETY: repr(C); starts with the layout of its Python base class, which begins with the object header; every field but
+// the queue is valid when zeroed, and `tp_new` makes that whole before anyone sees the object.
 unsafe impl Native for StreamTransport {
     #[inline]
     fn type_object() -> *mut c::PyTypeObject {
@@ -268,9 +273,17 @@ impl StreamTransport {
             return Ok(());
         }
         let copy = self.enter_context(event_loop)?;
+        self.put(IN_EVENT, true);
         let outcome = match side {
             Side::Read => self.read_ready(event_loop),
             Side::Write => self.write_ready(),
+        };
+        self.put(IN_EVENT, false);
+        let outcome = if outcome.is_ok() {
+            // What the protocol wrote in answer is still in the processor's caches, and the peer can begin.
+            self.flush_now()
+        } else {
+            outcome
         };
         let outcome = if outcome.is_ok() {
             Ok(())
@@ -284,10 +297,22 @@ impl StreamTransport {
         outcome
     }
 
+    /// Is an event of this transport being handled, with no other run of the loop on top of it? A nested run sets the
+    /// loop's context aside.
+    #[inline]
+    fn is_in_event(&self) -> bool {
+        // SAFETY: `init` puts nothing but a checked EventLoop there; borrowed until the end of this function.
+        let event_loop = unsafe { self.event_loop.ptr().cast::<EventLoop>().as_ref() };
+        self.has(IN_EVENT) && event_loop.is_some_and(|event_loop| event_loop.entered.get() == self.context.ptr())
+    }
+
     /// What escapes from an event is reported as asyncio reports it, whose events are callbacks of handles.
     #[cold]
     fn callback_failed(&self, event_loop: &EventLoop, side: Side) -> PyResult<()> {
         let exception = error::take();
+        if self.flush_now().is_err() {
+            error::write_unraisable(self.raw());
+        }
         if error::is_exit(exception.as_ptr()) {
             return Err(error::restore(exception));
         }
@@ -430,6 +455,22 @@ fn address_or_none(sock: Raw, name: Raw) -> PyResult<Obj> {
     })
 }
 
+unsafe extern "C" fn new(kind: *mut c::PyTypeObject, _args: Raw, _kwargs: Raw) -> Raw {
+    trampoline::enter(|| {
+        let made = types::allocate(kind)?;
+        // SAFETY: a fresh zeroed instance that nobody else sees; no Python code has run since.
+        unsafe { (&raw mut (*made.as_ptr().cast::<StreamTransport>()).queue).write(UnsafeCell::default()) };
+        #[cfg(not(Py_3_12))]
+        {
+            // 3.11 makes method calls quick for instances that have a dict, later versions for those that do not yet.
+            // SAFETY: just made.
+            let this = unsafe { &*made.as_ptr().cast::<StreamTransport>() };
+            this.dict.set(call::dict()?);
+        }
+        Ok(made)
+    })
+}
+
 unsafe extern "C" fn init(slf: Raw, positional: Raw, keywords: Raw) -> c_int {
     trampoline::enter(|| {
         args::with_tuple_and_dict(positional, keywords, |args| {
@@ -552,8 +593,8 @@ unsafe extern "C" fn dealloc(slf: Raw) {
             unsafe { c::PyObject_ClearWeakRefs(slf) };
         }
         this.slots().for_each(Slot::clear);
-        // SAFETY: I3; nobody else can reach it any more, and dropping bytes runs no Python code.
-        drop(unsafe { (*this.queue.get()).take() });
+        // SAFETY: I3; nobody else can reach it any more. Dropping bytes runs no Python code.
+        unsafe { ptr::drop_in_place(this.queue.get()) };
         // SAFETY: fields are dropped.
         unsafe { types::free(slf) };
     });

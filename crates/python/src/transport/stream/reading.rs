@@ -1,13 +1,16 @@
 //! Readable sockets: `_read_ready` of asyncio's transport.
 //!
-//! Everything is received into the loop's one buffer and then copied into a `bytes` of the right size: allocating for the
-//! largest possible receive costs page faults each time. A receive that does not fill its buffer has emptied the socket.
+//! Small messages are received into the loop's one buffer and then copied into a `bytes` of the right size: allocating for
+//! the largest possible receive costs page faults each time. Where messages are large, they are received into a `bytes`
+//! of about the size of those before. A receive that does not fill its buffer has emptied the socket.
 
 use super::{BUFFERED, CLOSING, EventLoop, PAUSED, READING, Side, StreamTransport};
+use crate::event_loop::RECEIVE_BUFFER_LEN;
 use crate::ffi::error::{self, PyResult, os_error_object, runtime_error};
 use crate::ffi::{Obj, Raised, call};
 use crate::state::names;
 use crate::transport::buffer::{self, Bytes};
+use crate::transport::room::Room;
 use std::io::{self, ErrorKind};
 
 /// How often one event may receive. A sender faster than us must not keep the other connections waiting.
@@ -16,6 +19,12 @@ const RECEIVES_PER_EVENT_MAX: usize = 4;
 /// A protocol's own buffer has to be this large before a full one is a reason to receive again: it was asked for once
 /// per event until now, and a small one says how much the protocol wants at a time.
 const REFILLED_BUFFER_LEN_MIN: usize = 64 * 1024;
+
+/// From this size on, a copy costs more than what it takes to do without.
+const DIRECT_LEN_MIN: usize = 4 * 1024;
+
+/// More is never expected: it is what a receive can bring at most.
+const EXPECTED_LEN_MAX: usize = RECEIVE_BUFFER_LEN;
 
 /// What is known of the socket after a receive.
 #[derive(PartialEq, Eq)]
@@ -65,41 +74,81 @@ impl StreamTransport {
 
     #[inline]
     pub(super) fn read_ready(&self, event_loop: &EventLoop) -> PyResult<()> {
-        for _ in 0..RECEIVES_PER_EVENT_MAX {
-            let after = if self.has(BUFFERED) {
-                self.receive_into_protocol()?
+        if self.has(BUFFERED) {
+            return self.fill_protocol_buffers();
+        }
+        let expected = self.expected_len.get() as usize;
+        let mut received = 0;
+        for turn in 0..RECEIVES_PER_EVENT_MAX {
+            let (len, after) = if turn == 0 && expected >= DIRECT_LEN_MIN {
+                self.receive_directly(event_loop, expected)?
             } else {
                 self.receive(event_loop)?
             };
+            received += len;
             // The protocol may have paused or closed us.
             if after == After::Done || !self.has(READING) {
                 break;
             }
         }
+        // A single small message among large ones changes little.
+        let expected = (expected - expected / 8).max(received).min(EXPECTED_LEN_MAX);
+        self.expected_len.set(expected as u32);
         Ok(())
     }
 
     #[inline]
-    fn receive(&self, event_loop: &EventLoop) -> PyResult<After> {
+    fn receive(&self, event_loop: &EventLoop) -> PyResult<(usize, After)> {
         let mut buffer = event_loop.take_receive_buffer();
         let received = reactor::sockets::recv(self.live_fd(), &mut buffer);
         let room = buffer.len();
-        let data = match received {
-            Ok(len @ 1..) => Ok((Bytes::copy(&buffer[..len]), len)),
-            Ok(_) => Err(None),
-            Err(error) => Err(Some(error)),
-        };
+        let received = received.map(|len| (len, Bytes::copy(&buffer[..len])));
         event_loop.return_receive_buffer(buffer);
-        let (data, len) = match data {
-            Ok(received) => received,
-            Err(None) => return self.end_of_stream(),
-            Err(Some(error)) => return self.receive_failed(&error),
-        };
-        match self.call_protocol_with(names::data_received(), data?.as_ptr()) {
-            Ok(_) if len < room => Ok(After::Done),
-            Ok(_) => Ok(After::Filled),
+        match received {
+            Ok((0, _)) => Ok((0, self.end_of_stream()?)),
+            Ok((len, data)) => Ok((len, self.hand_over(&data?, len == room)?)),
+            Err(error) => Ok((0, self.receive_failed(&error)?)),
+        }
+    }
+
+    /// Large messages are received where they stay.
+    fn receive_directly(&self, event_loop: &EventLoop, expected: usize) -> PyResult<(usize, After)> {
+        let mut room = Room::take(expected)?;
+        let mut overflow = event_loop.take_receive_buffer();
+        let received = room.receive(self.live_fd(), &mut overflow);
+        let received = received.map(|(len, filled)| (len, filled, room.fill(len, &overflow)));
+        event_loop.return_receive_buffer(overflow);
+        match received {
+            Ok((0, ..)) => Ok((0, self.end_of_stream()?)),
+            Ok((len, filled, data)) => {
+                let (data, capacity) = data?;
+                let after = self.hand_over(&data, filled);
+                if let Some(capacity) = capacity {
+                    Room::recycle(data, capacity);
+                }
+                Ok((len, after?))
+            }
+            Err(error) => Ok((0, self.receive_failed(&error)?)),
+        }
+    }
+
+    /// Gives the protocol what was received; `filled` says that it left no room.
+    #[inline]
+    fn hand_over(&self, data: &Obj, filled: bool) -> PyResult<After> {
+        match self.call_protocol_with(names::data_received(), data.as_ptr()) {
+            Ok(_) if filled => Ok(After::Filled),
+            Ok(_) => Ok(After::Done),
             Err(Raised) => self.protocol_failed("Fatal error: protocol.data_received() call failed."),
         }
+    }
+
+    fn fill_protocol_buffers(&self) -> PyResult<()> {
+        for _ in 0..RECEIVES_PER_EVENT_MAX {
+            if self.receive_into_protocol()? == After::Done || !self.has(READING) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// A `BufferedProtocol` says where it wants the data.

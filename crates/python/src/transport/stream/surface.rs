@@ -5,7 +5,7 @@
 #![allow(clippy::unnecessary_wraps)]
 
 use super::{
-    CLOSING, EOF, LOST, PAUSED, READING, Side, StreamTransport, WRITING, clear, dealloc, finalize, init, traverse,
+    CLOSING, EOF, LOST, PAUSED, READING, Side, StreamTransport, WRITING, clear, dealloc, finalize, init, new, traverse,
 };
 use crate::ffi::error::{self, PyResult, import_error, owned};
 use crate::ffi::trampoline::{fastcall, noargs, onearg, property, unary_slot};
@@ -274,6 +274,7 @@ pub(crate) fn build_type(module: Raw) -> PyResult<Obj> {
     spec.methods = methods();
     spec.properties = properties();
     spec.slots = vec![
+        (c::Py_tp_new, new as *mut c_void),
         (c::Py_tp_init, init as *mut c_void),
         (c::Py_tp_traverse, traverse as *mut c_void),
         (c::Py_tp_clear, clear as *mut c_void),

@@ -33,14 +33,13 @@ impl StreamTransport {
     #[inline]
     fn with_queue<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> T {
         // SAFETY: I3; `change` ends before anything else can borrow it.
-        change(unsafe { (*self.queue.get()).get_or_insert_default() })
+        change(unsafe { &mut *self.queue.get() })
     }
 
     /// How many bytes the kernel has not taken.
     #[inline]
     pub(super) fn unsent_len(&self) -> usize {
-        // SAFETY: I3.
-        unsafe { (*self.queue.get()).as_ref() }.map_or(0, |queue| queue.len())
+        self.with_queue(|queue| queue.len())
     }
 
     #[inline]
@@ -205,6 +204,7 @@ impl StreamTransport {
     #[inline]
     fn queued(&self) -> PyResult<()> {
         match self.with_queue(|queue| queue.after_queueing(self.flow.get().high_len())) {
+            Next::FlushLater if self.is_in_event() => Ok(()),
             Next::FlushLater => {
                 match EventLoop::running().filter(|event_loop| event_loop.raw() == self.event_loop.ptr()) {
                     Some(event_loop) => {
@@ -437,8 +437,7 @@ impl StreamTransport {
 
     /// What is unsent, as the version's own `_buffer` holds it.
     pub(super) fn show_unsent(&self) -> PyResult<Obj> {
-        let mut copies: Vec<Vec<u8>> = Vec::new();
-        self.with_queue(|queue| queue.for_each(|bytes| copies.push(bytes.to_vec())));
+        let copies: Vec<Vec<u8>> = self.with_queue(|queue| queue.pieces().map(<[u8]>::to_vec).collect());
         let pieces = call::list()?;
         for copy in &copies {
             // SAFETY: A1; as long as the copy.
