@@ -11,6 +11,7 @@ if sys.platform != "linux":
     raise ImportError("asynchrotron supports Linux only for now")
 
 import asyncio
+import atexit
 from asyncio import *  # noqa: F403
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,7 @@ __all__ = list(dict.fromkeys([*asyncio.__all__, "EventLoop", "TaskGroup", "__ver
 
 registry.make_visible()
 _core._use_helpers(_helpers)
+atexit.register(_core._park_loops)
 if sys.version_info >= (3, 14):
     from ._thread_state import offsets as _offsets
 

@@ -658,7 +658,8 @@ def test_instances_of_a_subclass_are_futures_by_every_name(w):
 
     with w.loop() as loop:
         fut = Mine(loop=loop)
-        return isinstance(fut, Mine), isinstance(fut, w.aio.Future), isinstance(fut, asyncio.Future)
+        assert isinstance(fut, asyncio.Future) or w.name == "native"  # The C class itself: docs/compat.md.
+        return isinstance(fut, Mine), isinstance(fut, w.aio.Future), asyncio.isfuture(fut)
 
 
 @parity

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import socket
+import sys
 
 import pytest
 from wires import BufferedRecorder, Recorder, reason, scene
@@ -578,6 +579,8 @@ async def test_pause_reading_with_pending_data(s):
 
 @scene()
 async def test_pause_reading_in_connection_made(s):
+    if sys.version_info < (3, 12):
+        pytest.skip("3.11 forgets the pause: docs/compat.md")
     await s.connect(made=lambda proto: proto.transport.pause_reading(), before=lambda s: s.peer.send(b"early"))
     await s.settle()
     s.note("resuming")

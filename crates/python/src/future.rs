@@ -15,7 +15,8 @@ use crate::ffi::freelist::FreeList;
 use crate::ffi::trampoline::{self, fastcall, noargs, onearg, property, unary_slot};
 use crate::ffi::types::{Method, TypeSpec};
 use crate::ffi::{
-    Args, Native, Obj, Own, Raised, Raw, Slot, args, c, call, context, error, object, slot, stop_iteration, types,
+    Args, Native, Obj, Own, Raised, Raw, Slot, args, c, call, context, error, object, slot, stop_iteration, trash,
+    types,
 };
 use crate::state::{helper, imports, names, state};
 use crate::task::Task;
@@ -1029,21 +1030,28 @@ unsafe extern "C" fn future_dealloc(slf: Raw) {
         }
         // SAFETY: a GC object.
         unsafe { c::PyObject_GC_UnTrack(slf.cast()) };
-        if !this.weaklist_is_empty() {
-            // SAFETY: A1; the type has a weaklist offset.
-            unsafe { c::PyObject_ClearWeakRefs(slf) };
-        }
-        this.clear();
-        this.reset();
-        // A finalized object keeps a mark that would silence its next life's finaliser.
-        // SAFETY: a GC object.
-        let fresh = unsafe { c::PyObject_GC_IsFinalized(slf) } == 0;
-        let kind = object::type_of(slf);
-        if !(kind == Future::type_object() && fresh && FREE_FUTURES.push(slf)) {
-            // SAFETY: fields are dropped.
-            unsafe { types::free(slf) };
-        }
+        trash::free_shallowly(slf, free_dead);
     });
+}
+
+/// The rest of a dead, untracked object.
+fn free_dead(slf: Raw) {
+    // SAFETY: dead but whole.
+    let this = unsafe { &*slf.cast::<Future>() };
+    if !this.weaklist_is_empty() {
+        // SAFETY: A1; the type has a weaklist offset.
+        unsafe { c::PyObject_ClearWeakRefs(slf) };
+    }
+    this.clear();
+    this.reset();
+    // A finalized object keeps a mark that would silence its next life's finaliser.
+    // SAFETY: a GC object.
+    let fresh = unsafe { c::PyObject_GC_IsFinalized(slf) } == 0;
+    let kind = object::type_of(slf);
+    if !(kind == Future::type_object() && fresh && FREE_FUTURES.push(slf)) {
+        // SAFETY: fields are dropped.
+        unsafe { types::free(slf) };
+    }
 }
 
 // ---- FutureIter: what `fut.__await__()` and `iter(fut)` return to Python code --------------------

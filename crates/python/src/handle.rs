@@ -594,7 +594,7 @@ unsafe extern "C" fn dealloc(slf: Raw) {
     });
 }
 
-pub(crate) fn build_types(module: Raw) -> PyResult<(Obj, Obj)> {
+pub(crate) fn build_types(module: Raw, metaclass: Raw) -> PyResult<(Obj, Obj)> {
     let flags = c::Py_TPFLAGS_DEFAULT | c::Py_TPFLAGS_BASETYPE;
     let mut spec = TypeSpec::new(
         c"asynchrotron._core.Handle",
@@ -602,6 +602,7 @@ pub(crate) fn build_types(module: Raw) -> PyResult<(Obj, Obj)> {
         size_of::<Handle>(),
         flags,
     );
+    spec.metaclass = Some(metaclass);
     spec.weaklist_offset = Some(offset_of!(Handle, weaklist));
     spec.methods = vec![
         noargs!(
@@ -654,6 +655,7 @@ pub(crate) fn build_types(module: Raw) -> PyResult<(Obj, Obj)> {
         flags,
     );
     spec.bases = vec![handle.as_ptr()];
+    spec.metaclass = Some(metaclass);
     spec.methods = vec![noargs!(
         c"when",
         TimerHandle,

@@ -1,12 +1,13 @@
-//! The metaclass of Future and Task: `isinstance(c_task, asyncio.Task)` stays true once `asyncio.Task` is ours.
+//! The metaclass of Future, Task and the handles: `isinstance(c_task, asyncio.Task)` stays true once `asyncio.Task` is ours.
 //!
-//! Only our two classes themselves widen the check; subclasses made by users behave as any class.
+//! Only our own classes themselves widen the check; subclasses made by users behave as any class.
 
 use crate::ffi::error::PyResult;
 use crate::ffi::trampoline::onearg;
 use crate::ffi::types::TypeSpec;
 use crate::ffi::{Native, Obj, Raw, c, call, object};
 use crate::future::Future;
+use crate::handle::{Handle, TimerHandle};
 use crate::state::imports;
 use crate::task::Task;
 
@@ -29,6 +30,10 @@ fn twin(class: Raw) -> Option<Raw> {
         Some(imports::stdlib_future())
     } else if class == Task::type_object().cast() {
         Some(imports::stdlib_task())
+    } else if class == Handle::type_object().cast() {
+        Some(imports::stdlib_handle())
+    } else if class == TimerHandle::type_object().cast() {
+        Some(imports::stdlib_timer_handle())
     } else {
         None
     }
@@ -71,7 +76,7 @@ fn subclass_check(this: &Class, subclass: Raw) -> PyResult<bool> {
 pub(crate) fn build(module: Raw) -> PyResult<Obj> {
     let mut spec = TypeSpec::new(
         c"asynchrotron._core.FutureMeta",
-        c"Makes asyncio's own futures and tasks instances of ours.",
+        c"Makes asyncio's own futures, tasks and handles instances of ours.",
         0,
         c::Py_TPFLAGS_DEFAULT | c::Py_TPFLAGS_BASETYPE,
     );

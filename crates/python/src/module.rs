@@ -82,7 +82,7 @@ fn exec(module: Raw) -> PyResult<()> {
     let task_type = task::build_type(module, meta.as_ptr(), &future_type)?;
     keep(&types.task, &task_type);
     add_to_module(module, c"Task", &task_type)?;
-    let (handle_type, timer_handle_type) = handle::build_types(module)?;
+    let (handle_type, timer_handle_type) = handle::build_types(module, meta.as_ptr())?;
     keep(&types.handle, &handle_type);
     keep(&types.timer_handle, &timer_handle_type);
     add_to_module(module, c"Handle", &handle_type)?;
@@ -118,6 +118,11 @@ fn functions() -> *mut c::PyMethodDef {
         function!(c"all_tasks_everywhere", task::registry::all_tasks_everywhere, c"all_tasks_everywhere($module, /)\n--\n\nEvery pending native task of every loop."),
         function!(c"create_task", task::registry::create_task, c"create_task($module, coro, /, **kwargs)\n--\n\nSchedule a coroutine on the running loop; returns a Task."),
         function!(c"ensure_future", task::registry::ensure_future, c"ensure_future($module, coro_or_future, /, *, loop=None)\n--\n\nA future for a coroutine, an awaitable or a future."),
+        function!(
+            c"_park_loops",
+            event_loop::park_loops,
+            c"_park_loops($module, /)\n--\n\nAt exit: stop the loops of daemon threads between two turns."
+        ),
         function!(
             c"_use_helpers",
             state::use_helpers,

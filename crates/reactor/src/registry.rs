@@ -210,7 +210,11 @@ impl<T> Registry<T> {
     /// The descriptors that have an owner, in ascending order.
     pub fn owned_fds(&self) -> impl Iterator<Item = RawFd> + '_ {
         let owned = |slot: &Slot<T>| slot.reader.is_some() || slot.writer.is_some();
-        self.slots.iter().enumerate().filter(move |(_, slot)| owned(slot)).map(|(fd, _)| fd as RawFd)
+        self.slots
+            .iter()
+            .enumerate()
+            .filter(move |(_, slot)| owned(slot))
+            .map(|(fd, _)| fd as RawFd)
     }
 
     /// How many descriptors have an owner.
@@ -260,7 +264,10 @@ impl<T> Registry<T> {
 
     /// Gives back all owners without a word to the kernel: in a fork's child the kernel's set is the parent's too.
     pub fn abandon(self) -> Vec<T> {
-        self.slots.into_iter().flat_map(|slot| slot.reader.into_iter().chain(slot.writer)).collect()
+        self.slots
+            .into_iter()
+            .flat_map(|slot| slot.reader.into_iter().chain(slot.writer))
+            .collect()
     }
 
     /// Shows every owner to `visit`.

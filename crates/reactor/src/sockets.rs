@@ -32,7 +32,11 @@ pub fn recv_into(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
 /// `send(2)` that answers `EPIPE` rather than raising SIGPIPE. May take less than all.
 #[inline]
 pub fn send(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
-    Ok(rustix::net::send(borrow(fd)?, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?)
+    Ok(rustix::net::send(
+        borrow(fd)?,
+        bytes,
+        SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+    )?)
 }
 
 /// [`send`] of several pieces in one call. Looks at the first 1024 pieces, and may take less than all of those.

@@ -236,7 +236,11 @@ fn a_file_that_outlives_its_number_is_told_apart_and_left_behind() {
     other.write_all(b"x").unwrap();
     assert_eq!(turn(&mut registry), [], "not news for the new owner");
     let mut events = Events::default();
-    assert_eq!(registry.poller().wait(&mut events, Some(0)).unwrap(), 1, "but reported for ever");
+    assert_eq!(
+        registry.poller().wait(&mut events, Some(0)).unwrap(),
+        1,
+        "but reported for ever"
+    );
     assert_eq!(registry.lookup(events.get(0).unwrap().token), None);
 
     let (waker, mut its_bell) = pair();
@@ -267,13 +271,19 @@ fn rebuilding_keeps_owners_and_drops_what_lingers() {
     for _ in 0..2 {
         registry.rebuild(|_| Ok(())).unwrap();
         assert_eq!(registry.len(), 3);
-        assert_eq!(turn(&mut registry), [(fds[0], 'r', 1), (fds[1], 'w', 2), (fds[3], 'w', 5)]);
+        assert_eq!(
+            turn(&mut registry),
+            [(fds[0], 'r', 1), (fds[1], 'w', 2), (fds[3], 'w', 5)]
+        );
         let mut events = Events::default();
         assert_eq!(registry.poller().wait(&mut events, Some(0)).unwrap(), 3);
     }
     registry.set_reader(fds[2], 6).unwrap();
     assert_eq!(registry.clear_writer(fds[1]), Some(2));
-    assert_eq!(turn(&mut registry), [(fds[0], 'r', 1), (fds[2], 'r', 6), (fds[3], 'w', 5)]);
+    assert_eq!(
+        turn(&mut registry),
+        [(fds[0], 'r', 1), (fds[2], 'r', 6), (fds[3], 'w', 5)]
+    );
 }
 
 #[test]

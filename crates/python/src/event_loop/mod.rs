@@ -17,7 +17,7 @@ mod views;
 use crate::ffi::error::{PyResult, os_error, runtime_error, type_error};
 use crate::ffi::trampoline::{self, fastcall, noargs, onearg, property};
 use crate::ffi::types::TypeSpec;
-use crate::ffi::{Native, Obj, Own, Raw, Slot, c, call, object, slot, thread, types};
+use crate::ffi::{Args, Native, Obj, Own, Raised, Raw, Slot, c, call, object, slot, thread, types};
 use crate::operation::KnownSockets;
 use crate::state::state;
 use crate::task::{Task, TaskList};
@@ -29,7 +29,7 @@ use std::ffi::{c_int, c_ulong, c_void};
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::ptr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 /// One receive buffer for all connections of a loop. Allocating this much per receive makes the C
@@ -84,6 +84,8 @@ pub(crate) struct Inner {
     pub(crate) last_poll_ticks: Cell<u64>,
     pub(crate) poll_interval_ticks: Cell<u64>,
     pub(crate) entries_since_poll: Cell<usize>,
+    /// Counts turns, for writes: which are of the same one. Starts at 1; transports start at 0.
+    turn_number: Cell<u32>,
     /// Registered descriptors nobody's latency depends on: the signal wake-up.
     pub(crate) internal_fds: Cell<usize>,
     /// Rung when the callback of a handle from `call_soon_threadsafe` has run.
@@ -251,14 +253,20 @@ impl EventLoop {
         self.inner().fork_generation != FORK_GENERATION.load(Ordering::Relaxed)
     }
 
+    #[inline]
     pub(crate) fn check_fork(&self) -> PyResult<()> {
-        if self.is_forked() {
-            return Err(runtime_error(
-                "This event loop was created before os.fork() and belongs to the parent process; \
-                 create a new event loop in the child",
-            ));
-        }
-        Ok(())
+        if self.is_forked() { Err(forked()) } else { Ok(()) }
+    }
+
+    #[inline]
+    pub(crate) fn turn_number(&self) -> u32 {
+        self.inner().turn_number.get()
+    }
+
+    #[inline]
+    pub(crate) fn begin_turn(&self) {
+        let inner = self.inner();
+        inner.turn_number.set(inner.turn_number.get().wrapping_add(1).max(1));
     }
 
     /// The shared receive buffer; borrowed by one receive at a time, returned before Python code runs.
@@ -323,6 +331,51 @@ impl EventLoop {
     }
 }
 
+#[cold]
+fn forked() -> Raised {
+    runtime_error(
+        "This event loop was created before os.fork() and belongs to the parent process; \
+         create a new event loop in the child",
+    )
+}
+
+/// Set when the interpreter is about to shut down: loops of daemon threads stop where no Python code is on the stack.
+pub(crate) static PARKING: AtomicBool = AtomicBool::new(false);
+/// How many have.
+static PARKED: AtomicUsize = AtomicUsize::new(0);
+
+/// For `turn`: this loop's thread ends here.
+#[cold]
+pub(crate) fn park() -> ! {
+    PARKED.fetch_add(1, Ordering::Release);
+    thread::park_for_ever()
+}
+
+/// `_park_loops()`, called at exit: waits, at most a second, until loops running in other threads have parked. Up to
+/// 3.13 CPython would end those threads in the middle of a callback, unwinding frames that must not be unwound.
+pub(crate) fn park_loops(args: Args<'_>) -> PyResult<()> {
+    let [] = args.bind("_park_loops", &[], 0, 0)?;
+    let mut running = 0;
+    EventLoop::for_each(|event_loop| {
+        if event_loop.is_running() && !event_loop.is_own_thread() && !event_loop.is_forked() {
+            running += 1;
+            event_loop.inner().waker.force_notify();
+        }
+    });
+    if running > 0 {
+        PARKING.store(true, Ordering::Release);
+        thread::detached(|| {
+            for _ in 0..1000 {
+                if PARKED.load(Ordering::Acquire) >= running {
+                    break;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        });
+    }
+    Ok(())
+}
+
 // ---- life and death ------------------------------------------------------------------------------
 
 unsafe extern "C" fn new(kind: *mut c::PyTypeObject, _args: Raw, _kwargs: Raw) -> Raw {
@@ -349,6 +402,7 @@ unsafe extern "C" fn new(kind: *mut c::PyTypeObject, _args: Raw, _kwargs: Raw) -
                 last_poll_ticks: Cell::new(0),
                 poll_interval_ticks: Cell::new(0),
                 entries_since_poll: Cell::new(0),
+                turn_number: Cell::new(1),
                 internal_fds: Cell::new(0),
                 shared_handle_ran: Bell::default(),
                 fork_generation: FORK_GENERATION.load(Ordering::Relaxed),

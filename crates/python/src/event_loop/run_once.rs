@@ -4,8 +4,8 @@
 //! Ready entries come first: a poll costs 150 ns, so it is made when nothing is ready, after 64 entries,
 //! after 20 µs, or when something asks for it (a timer that is due at once, the first turn of a run).
 
-use super::EventLoop;
 use super::ready::{Entry, Work, is_unique};
+use super::{EventLoop, PARKING};
 use crate::ffi::error::{self, PyResult, restore, take};
 use crate::ffi::{Native, Obj, Own, Raised, Raw, call, context, thread};
 use crate::future::Future;
@@ -15,6 +15,7 @@ use crate::task::{Task, registry, step};
 use reactor::Token;
 use std::os::fd::AsRawFd;
 use std::ptr;
+use std::sync::atomic::Ordering;
 
 const POLL_EVERY_ENTRIES: usize = 64;
 const POLL_EVERY_NS: u64 = 20_000;
@@ -105,6 +106,10 @@ impl EventLoop {
 
     #[inline]
     fn turn(&self) -> PyResult<()> {
+        if PARKING.load(Ordering::Relaxed) {
+            super::park();
+        }
+        self.begin_turn();
         self.collect_posted();
         let mut todo = self.ready().len();
         if todo == 0 || self.is_poll_due(todo) {

@@ -40,10 +40,9 @@ impl EventLoop {
     #[inline]
     pub(crate) fn check_open(&self) -> PyResult<()> {
         if self.is_closed() {
-            Err(runtime_error("Event loop is closed"))
-        } else {
-            Ok(())
+            return Err(runtime_error("Event loop is closed"));
         }
+        self.check_fork()
     }
 
     /// In debug mode: only the loop's own thread may schedule without `_threadsafe`.

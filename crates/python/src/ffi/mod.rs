@@ -15,6 +15,7 @@ pub(crate) mod slot;
 pub(crate) mod stop_iteration;
 pub(crate) mod thread;
 pub(crate) mod trampoline;
+pub(crate) mod trash;
 pub(crate) mod types;
 
 pub(crate) use args::Args;

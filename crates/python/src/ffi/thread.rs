@@ -4,13 +4,45 @@ use super::c;
 use super::error::{PyResult, status};
 use std::ffi::c_ulong;
 
+unsafe extern "C-unwind" {
+    // As in pyo3-ffi, but said to unwind: up to 3.13 CPython ends a daemon thread that comes back during
+    // interpreter shutdown with pthread_exit.
+    fn PyEval_RestoreThread(state: *mut c::PyThreadState);
+}
+
+/// Stops such an unwinding: the thread waits for the process's end instead, as CPython has it do from 3.14 on.
+/// Dropping what lies on its stack would touch Python objects without the GIL.
+struct HangThread;
+
+impl Drop for HangThread {
+    fn drop(&mut self) {
+        hang();
+    }
+}
+
+/// Waits for the end of the process.
+fn hang() -> ! {
+    loop {
+        std::thread::sleep(std::time::Duration::from_secs(3600));
+    }
+}
+
+/// Gives the GIL up for good: the interpreter shuts down and this daemon thread has nothing to do any more.
+pub(crate) fn park_for_ever() -> ! {
+    // SAFETY: A1 holds and is given up.
+    unsafe { c::PyEval_SaveThread() };
+    hang()
+}
+
 /// Runs `wait` without the GIL. It must not touch any Python object: A1 is given up inside.
 pub(crate) fn detached<T>(wait: impl FnOnce() -> T) -> T {
     struct Attach(*mut c::PyThreadState);
     impl Drop for Attach {
         fn drop(&mut self) {
+            let hang = HangThread;
             // SAFETY: the state saved by this very thread; also on unwind, so A1 holds again.
-            unsafe { c::PyEval_RestoreThread(self.0) };
+            unsafe { PyEval_RestoreThread(self.0) };
+            std::mem::forget(hang);
         }
     }
     // SAFETY: A1 holds on entry.

@@ -18,7 +18,9 @@ use crate::ffi::error::{PyResult, owned, runtime_error, type_error};
 use crate::ffi::freelist::FreeList;
 use crate::ffi::trampoline::{self, fastcall, noargs, onearg, property};
 use crate::ffi::types::{Method, TypeSpec};
-use crate::ffi::{Args, Native, Obj, Own, Raised, Raw, Slot, args, c, call, context, error, object, slot, types};
+use crate::ffi::{
+    Args, Native, Obj, Own, Raised, Raw, Slot, args, c, call, context, error, object, slot, trash, types,
+};
 use crate::future::Future;
 use crate::state::{helper, imports, names, state};
 use std::cell::Cell;
@@ -170,8 +172,14 @@ impl Task {
         }
         let context = match context.filter(|context| !object::is_none(*context)) {
             Some(context) if context::check(context) => Obj::from_borrowed(context),
-            // asyncio finds out when it calls context.run
-            Some(context) => Obj::from_borrowed(context),
+            // asyncio finds out when it calls context.run, and the task never ends.
+            Some(context) => {
+                self.put(LOG_DESTROY, false);
+                return Err(type_error(&format!(
+                    "a contextvars.Context was expected, got {}",
+                    call::repr(context)?
+                )));
+            }
             None => context::copy_current()?,
         };
         self.context.set_option(Some(context));
@@ -515,23 +523,30 @@ unsafe extern "C" fn task_dealloc(slf: Raw) {
         }
         // SAFETY: a GC object.
         unsafe { c::PyObject_GC_UnTrack(slf.cast()) };
-        if !this.future.weaklist_is_empty() {
-            // SAFETY: A1; the type has a weaklist offset.
-            unsafe { c::PyObject_ClearWeakRefs(slf) };
-        }
-        this.clear();
-        this.future.reset();
-        this.flags.set(0);
-        this.cancel_requests.set(0);
-        this.number.set(0);
-        // SAFETY: a GC object.
-        let fresh = unsafe { c::PyObject_GC_IsFinalized(slf) } == 0;
-        let kind = object::type_of(slf);
-        if !(kind == Task::type_object() && fresh && FREE_TASKS.push(slf)) {
-            // SAFETY: fields are dropped.
-            unsafe { types::free(slf) };
-        }
+        trash::free_shallowly(slf, free_dead);
     });
+}
+
+/// The rest of a dead, untracked object.
+fn free_dead(slf: Raw) {
+    // SAFETY: dead but whole.
+    let this = unsafe { &*slf.cast::<Task>() };
+    if !this.future.weaklist_is_empty() {
+        // SAFETY: A1; the type has a weaklist offset.
+        unsafe { c::PyObject_ClearWeakRefs(slf) };
+    }
+    this.clear();
+    this.future.reset();
+    this.flags.set(0);
+    this.cancel_requests.set(0);
+    this.number.set(0);
+    // SAFETY: a GC object.
+    let fresh = unsafe { c::PyObject_GC_IsFinalized(slf) } == 0;
+    let kind = object::type_of(slf);
+    if !(kind == Task::type_object() && fresh && FREE_TASKS.push(slf)) {
+        // SAFETY: fields are dropped.
+        unsafe { types::free(slf) };
+    }
 }
 
 pub(crate) fn build_type(module: Raw, metaclass: Raw, future: &Obj) -> PyResult<Obj> {

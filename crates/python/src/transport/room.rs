@@ -9,15 +9,10 @@
 use crate::ffi::error::{PyResult, owned};
 use crate::ffi::{Obj, c};
 use std::cell::UnsafeCell;
-use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::RawFd;
 
-/// More room than asked for: messages are not all of the same length.
+/// More room than asked for, so that a receive of the expected length comes short.
 const SLACK_LEN: usize = 64;
-
-/// With this much room, a second piece of memory for what does not fit costs less than one more receive now and then.
-const OVERFLOW_FROM_LEN: usize = 32 * 1024;
 
 /// A `bytes` object that nobody else refers to, and how many bytes its memory has room for. Its size and its hash mean
 /// nothing until `fill` makes it a value again.
@@ -48,7 +43,7 @@ impl Room {
     #[inline]
     pub(super) fn take(len: usize) -> PyResult<Room> {
         match replace_spare(None) {
-            Some(room) if len <= room.capacity && is_close(len, room.capacity) => Ok(room),
+            Some(room) if len < room.capacity && is_close(len, room.capacity) => Ok(room),
             _ => {
                 let capacity = len + SLACK_LEN;
                 // SAFETY: A1; longer than the sizes of which there are shared objects.
@@ -58,48 +53,20 @@ impl Room {
         }
     }
 
-    /// For another receive.
     #[inline]
-    pub(super) fn put_back(self) {
-        drop(replace_spare(Some(self)));
+    pub(super) fn memory(&mut self) -> &mut [MaybeUninit<u8>] {
+        // SAFETY: nobody else refers to the object, which has this much memory.
+        unsafe { std::slice::from_raw_parts_mut(self.address().cast(), self.capacity) }
     }
 
-    /// Receives here, and perhaps into `overflow` what does not fit. Gives back the length of both together, and whether
-    /// there may be more.
-    #[inline]
-    pub(super) fn receive(&mut self, fd: RawFd, overflow: &mut [MaybeUninit<u8>]) -> io::Result<(usize, bool)> {
-        if self.capacity < OVERFLOW_FROM_LEN {
-            // SAFETY: nobody else refers to the object, which has this much memory.
-            let memory = unsafe { std::slice::from_raw_parts_mut(self.address().cast(), self.capacity) };
-            return reactor::sockets::recv(fd, memory).map(|len| (len, len == self.capacity));
-        }
-        let mut pieces = [
-            libc::iovec {
-                iov_base: self.address().cast(),
-                iov_len: self.capacity,
-            },
-            libc::iovec {
-                iov_base: overflow.as_mut_ptr().cast(),
-                iov_len: overflow.len(),
-            },
-        ];
-        // SAFETY: zero is a valid msghdr: no address, no control data.
-        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-        message.msg_iov = pieces.as_mut_ptr();
-        message.msg_iovlen = pieces.len();
-        // SAFETY: two pieces of memory that nobody else refers to, for the time of the call; -1 is a bad descriptor.
-        match unsafe { libc::recvmsg(fd, &raw mut message, 0) } {
-            ..0 => Err(io::Error::last_os_error()),
-            len => Ok((len as usize, len as usize == self.capacity + overflow.len())),
-        }
-    }
-
-    /// The `len` bytes received, as an object. It is this one if it holds them and not much room is left over; then its
+    /// The first `len` bytes, which were received, as an object. It is this one if not much of it is left over; then its
     /// capacity comes back too, for `recycle`.
     #[inline]
-    pub(super) fn fill(self, len: usize, overflow: &[MaybeUninit<u8>]) -> PyResult<(Obj, Option<usize>)> {
-        if len > self.capacity || !is_close(len, self.capacity) {
-            let copy = self.copy(len, overflow);
+    pub(super) fn fill(self, len: usize) -> PyResult<(Obj, Option<usize>)> {
+        debug_assert!(len <= self.capacity);
+        if !is_close(len, self.capacity) {
+            // SAFETY: A1; `len` bytes are there.
+            let copy = owned(unsafe { c::PyBytes_FromStringAndSize(self.address().cast(), len as isize) });
             self.put_back();
             return Ok((copy?, None));
         }
@@ -115,18 +82,10 @@ impl Room {
         Ok((self.object, Some(self.capacity)))
     }
 
-    fn copy(&self, len: usize, overflow: &[MaybeUninit<u8>]) -> PyResult<Obj> {
-        let here = len.min(self.capacity);
-        // SAFETY: A1.
-        let copy = owned(unsafe { c::PyBytes_FromStringAndSize(std::ptr::null(), len as isize) })?;
-        // SAFETY: a fresh object of `len` bytes; what is copied was received.
-        unsafe {
-            let to = c::PyBytes_AS_STRING(copy.as_ptr()).cast_mut().cast::<u8>();
-            to.copy_from_nonoverlapping(self.address(), here);
-            to.add(here)
-                .copy_from_nonoverlapping(overflow[..len - here].as_ptr().cast(), len - here);
-        }
-        Ok(copy)
+    /// For another receive.
+    #[inline]
+    pub(super) fn put_back(self) {
+        drop(replace_spare(Some(self)));
     }
 
     #[inline]

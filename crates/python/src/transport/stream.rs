@@ -67,6 +67,10 @@ const FLUSH_DUE: u16 = 1 << 6;
 const LOST: u16 = 1 << 7;
 /// An event of this transport is being handled; what is queued meanwhile is flushed when that ends.
 const IN_EVENT: u16 = 1 << 9;
+/// The last turn with writes had several: the next turn's are kept for its end from the first on.
+const JOINS: u16 = 1 << 10;
+/// This turn has had a second write.
+const SEVERAL: u16 = 1 << 11;
 /// The socket object shows its descriptor where `_socket.socket` keeps it.
 const FD_VISIBLE: u16 = 1 << 8;
 
@@ -91,6 +95,8 @@ pub(crate) struct StreamTransport {
     queue: UnsafeCell<Queue>,
     flow: Cell<Flow>,
     fd: Cell<i32>,
+    /// The turn of the last write outside an event.
+    write_turn: Cell<u32>,
     conn_lost: Cell<u32>,
     /// How large the next receive may be, from those before.
     expected_len: Cell<u32>,

@@ -81,13 +81,13 @@ impl StreamTransport {
         let mut received = 0;
         for turn in 0..RECEIVES_PER_EVENT_MAX {
             let (len, after) = if turn == 0 && expected >= DIRECT_LEN_MIN {
-                self.receive_directly(event_loop, expected)?
+                self.receive_directly(expected)?
             } else {
                 self.receive(event_loop)?
             };
             received += len;
-            // The protocol may have paused or closed us.
-            if after == After::Done || !self.has(READING) {
+            // The protocol may have paused or closed us, or another one may be there.
+            if after == After::Done || !self.has(READING) || self.has(BUFFERED) {
                 break;
             }
         }
@@ -112,23 +112,28 @@ impl StreamTransport {
     }
 
     /// Large messages are received where they stay.
-    fn receive_directly(&self, event_loop: &EventLoop, expected: usize) -> PyResult<(usize, After)> {
+    fn receive_directly(&self, expected: usize) -> PyResult<(usize, After)> {
         let mut room = Room::take(expected)?;
-        let mut overflow = event_loop.take_receive_buffer();
-        let received = room.receive(self.live_fd(), &mut overflow);
-        let received = received.map(|(len, filled)| (len, filled, room.fill(len, &overflow)));
-        event_loop.return_receive_buffer(overflow);
-        match received {
-            Ok((0, ..)) => Ok((0, self.end_of_stream()?)),
-            Ok((len, filled, data)) => {
-                let (data, capacity) = data?;
-                let after = self.hand_over(&data, filled);
+        let memory = room.memory();
+        let room_len = memory.len();
+        match reactor::sockets::recv(self.live_fd(), memory) {
+            Ok(len @ 1..) => {
+                let (data, capacity) = room.fill(len)?;
+                let after = self.hand_over(&data, len == room_len)?;
                 if let Some(capacity) = capacity {
+                    // The answer may be this very object.
+                    self.flush_now()?;
                     Room::recycle(data, capacity);
                 }
-                Ok((len, after?))
+                Ok((len, after))
             }
-            Err(error) => Ok((0, self.receive_failed(&error)?)),
+            outcome => {
+                room.put_back();
+                match outcome {
+                    Ok(_) => Ok((0, self.end_of_stream()?)),
+                    Err(error) => Ok((0, self.receive_failed(&error)?)),
+                }
+            }
         }
     }
 
@@ -144,7 +149,7 @@ impl StreamTransport {
 
     fn fill_protocol_buffers(&self) -> PyResult<()> {
         for _ in 0..RECEIVES_PER_EVENT_MAX {
-            if self.receive_into_protocol()? == After::Done || !self.has(READING) {
+            if self.receive_into_protocol()? == After::Done || !self.has(READING) || !self.has(BUFFERED) {
                 break;
             }
         }

@@ -4,7 +4,7 @@
 //! sends in `write()`, flushes first. Outside of the loop's own turn nothing waits, as nobody would flush.
 
 use super::closing::settle;
-use super::{CLOSING, EOF, EventLoop, FLUSH_DUE, Queue, Side, StreamTransport};
+use super::{CLOSING, EOF, EventLoop, FLUSH_DUE, JOINS, Queue, SEVERAL, Side, StreamTransport};
 use crate::ffi::error::{self, PyResult, os_error, os_error_object, owned, runtime_error, type_error, value_error};
 use crate::ffi::{Native, Obj, Raised, Raw, c, call, object};
 use crate::state::names;
@@ -200,6 +200,19 @@ impl StreamTransport {
         if self.has_unsent() { self.queued() } else { Ok(()) }
     }
 
+    /// Is this the turn's first write? The first goes out at once, so that who looks in the same step finds it sent
+    /// (uvloop#631). One that is followed by others costs a call more than joining them all: after a turn with
+    /// several writes the next such turn's are joined from the first on, until a turn has only one again.
+    #[inline]
+    fn is_first_of_turn(&self, event_loop: &EventLoop) -> bool {
+        let turn = event_loop.turn_number();
+        let first = self.write_turn.replace(turn) != turn;
+        if !first {
+            self.put(SEVERAL, true);
+        }
+        first
+    }
+
     /// Something was queued.
     #[inline]
     fn queued(&self) -> PyResult<()> {
@@ -208,6 +221,9 @@ impl StreamTransport {
             Next::FlushLater => {
                 match EventLoop::running().filter(|event_loop| event_loop.raw() == self.event_loop.ptr()) {
                     Some(event_loop) => {
+                        if self.is_first_of_turn(event_loop) && !self.has(JOINS) {
+                            return self.flush_now();
+                        }
                         if !self.has(FLUSH_DUE) {
                             self.put(FLUSH_DUE, true);
                             event_loop.flush_later(self.own());
@@ -235,6 +251,8 @@ impl StreamTransport {
     #[inline]
     pub(crate) fn flush(&self, _event_loop: &EventLoop) {
         self.put(FLUSH_DUE, false);
+        self.put(JOINS, self.has(SEVERAL));
+        self.put(SEVERAL, false);
         if self.flush_now().is_err() {
             error::write_unraisable(self.raw());
         }
