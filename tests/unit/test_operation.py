@@ -14,8 +14,6 @@ import gc
 import inspect
 import math
 import pickle
-import socket
-import ssl
 import sys
 import types
 import typing
@@ -95,7 +93,7 @@ def test_calls_that_do_not_fit_say_what_python_functions_say(w):
     sleep = w.aio.sleep
     return [
         raised(sleep), raised(sleep, 1, 2, 3), raised(sleep, second=1), raised(sleep, 1, delay=2),
-        raised(sleep, result=2), raised(sleep, 1, 2, result=3), raised(sleep, 1, **{"lay": 3}),
+        raised(sleep, result=2), raised(sleep, 1, 2, result=3), raised(sleep, 1, lay=3),
     ]  # fmt: skip
 
 
@@ -193,7 +191,8 @@ def test_what_a_coroutine_is_not_good_for(w):
     coro = w.aio.sleep(0)
     looping = everywhere(coro)
     return [
-        raised(lambda: coro()), raised(lambda: coro + 1), raised(len, coro), raised(lambda: coro[0]), raised(iter, coro),
+        raised(lambda: coro()), raised(lambda: coro + 1), raised(len, coro), raised(lambda: coro[0]),
+        raised(iter, coro),
         raised(list, coro), raised(lambda: coro < 1), raised(looping.send, None),
         raised(pickle.dumps, coro), raised(copy.copy, coro), raised(type(coro)), raised(float, coro),
         raised(lambda: setattr(coro, "attribute", 1)), raised(lambda: setattr(coro, "cr_frame", 1)),
@@ -514,8 +513,9 @@ def test_forgotten_in_a_cycle(w):
 @parity
 def test_the_warning_may_be_an_error(w):
     seen = []
-    hook, sys.unraisablehook = sys.unraisablehook, lambda args: seen.append(
-        (error(args.exc_value), normal(repr(args.object)))
+    hook, sys.unraisablehook = (
+        sys.unraisablehook,
+        lambda args: seen.append((error(args.exc_value), normal(repr(args.object)))),
     )
     try:
         with warnings.catch_warnings():
@@ -589,7 +589,8 @@ class Float(float):
 
 
 DELAYS = [
-    0, -1, 0.0, -0.0, -5.5, -math.inf, False, True * 0, -(10**400), 0.001, 1e-9, Float(0.001), fractions.Fraction(1, 1000),
+    0, -1, 0.0, -0.0, -5.5, -math.inf, False, True * 0, -(10**400), 0.001, 1e-9, Float(0.001),
+    fractions.Fraction(1, 1000),
     decimal.Decimal("0"), decimal.Decimal("0.001"), math.nan, Float(math.nan), 10**400, "1", None, [], 1j, b"0",
     Odd(True), Odd([]), Odd(False), Odd(ValueError("compared")), {1}, Value,
 ]  # fmt: skip
@@ -702,12 +703,15 @@ def test_under_the_other_tools(w):
     async def main():
         aio, sleep = w.aio, w.aio.sleep
         seen = [
-            await aio.wait_for(sleep(0, 1), 1), await aio.wait_for(sleep(0.001, 2), 1), await aio.wait_for(sleep(0, 3), None),
+            await aio.wait_for(sleep(0, 1), 1), await aio.wait_for(sleep(0.001, 2), 1),
+            await aio.wait_for(sleep(0, 3), None),
             await araised(aio.wait_for(sleep(1000), 0.001)), await araised(aio.wait_for(sleep(1000), 0)),
             await aio.gather(sleep(0, 1), sleep(0.001, 2), sleep(0, 3)), await aio.shield(sleep(0.001, 4)),
             [await next_done for next_done in aio.as_completed([sleep(0, 5)])],
-            await aio.ensure_future(sleep(0, 6)), await asyncio.get_running_loop().create_task(sleep(0, 7), name="named"),
-            await araised(aio.wait([sleep(0)])), await araised(aio.wait(sleep(0))) if sys.version_info < (3, 14) else None,
+            await aio.ensure_future(sleep(0, 6)), await asyncio.get_running_loop().create_task(sleep(0, 7),
+            name="named"),
+            await araised(aio.wait([sleep(0)])), await araised(aio.wait(sleep(0))) if sys.version_info < (3,
+            14) else None,
         ]  # fmt: skip
         async with aio.timeout(1), aio.TaskGroup() as group:
             tasks = [group.create_task(sleep(0.001, number)) for number in range(3)]
@@ -791,7 +795,12 @@ def test_on_the_stdlibs_own_loop(w):
             seen += [await araised(task), timer.cancelled(), await araised(w.aio.sleep("1"))]
             coro = w.aio.sleep(1000, "result")
             future = coro.send(None)
-            seen += [type(future).__name__, inspect.getcoroutinestate(coro), coro.close(), loop._scheduled[-1].cancelled()]
+            seen += [
+                type(future).__name__,
+                inspect.getcoroutinestate(coro),
+                coro.close(),
+                loop._scheduled[-1].cancelled(),
+            ]
             coro = w.aio.sleep(1000, "result")
             coro.send(None).set_result("other")
             seen += [raised(coro.send, None), inspect.getcoroutinestate(coro)]

@@ -1,6 +1,8 @@
-"""The loop's sock_ methods, compared with the stdlib's: results, errors, cancellation, and what others see of a descriptor.
+"""The loop's sock_ methods, compared with the stdlib's: results, errors, cancellation, and what others see of
+a descriptor.
 
-The kernel's interest in a descriptor stays after a receive; the tests at the end are about the ways in which a number may
+The kernel's interest in a descriptor stays after a receive; the tests at the end are about the ways in which a
+number may
 come to mean something else meanwhile.
 """
 
@@ -11,13 +13,12 @@ import inspect
 import os
 import socket
 import ssl
-import sys
 import threading
 import warnings
 import weakref
 
 import pytest
-from worlds import Generations, araised, normal, outcome, parity, raised, until
+from worlds import Generations, araised, normal, parity, raised, until
 
 METHODS = (
     "sock_recv", "sock_recv_into", "sock_recvfrom", "sock_recvfrom_into", "sock_sendall", "sock_sendto", "sock_accept",
@@ -352,7 +353,10 @@ def test_what_cannot_be_sent(w):
     async def main():
         loop = asyncio.get_running_loop()
         with pair() as (ours, _):
-            return [await araised(loop.sock_sendall(ours, data)) for data in ("text", None, 5, [1], memoryview(b"abcd")[::2])]
+            return [
+                await araised(loop.sock_sendall(ours, data))
+                for data in ("text", None, 5, [1], memoryview(b"abcd")[::2])
+            ]
 
     return w.run(main)
 
@@ -374,9 +378,109 @@ def test_sendto_and_recvfrom(w):
             task = asyncio.ensure_future(loop.sock_recvfrom_into(two, into))
             await turns()
             count, address = await task
-            seen += [count, address == one.getsockname(), await araised(loop.sock_sendto(one, "text", two.getsockname()))]
+            seen += [
+                count,
+                address == one.getsockname(),
+                await araised(loop.sock_sendto(one, "text", two.getsockname())),
+            ]
             seen += [await araised(loop.sock_sendto(one, b"data", ("127.0.0.1",)))]
             return seen
+
+    return w.run(main)
+
+
+@parity
+def test_messages_of_all_sizes_one_after_the_other(w):
+    """What was received last decides how the next is: none of that may be seen."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        seen = []
+        with pair() as (ours, theirs):
+            for sock in (ours, theirs):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+            sizes = (10, 50_000, 50_000, 50_064, 100_000, 200_000, 100, 20_000, 20_000, 20_064, 20_065, 1, 150_000)
+            for limit in (1 << 20, 60_000, 20_000):
+                for number, size in enumerate(sizes):
+                    into = bytearray(limit)
+                    receive = loop.sock_recv(ours, limit) if number % 3 else loop.sock_recv_into(ours, into)
+                    task = asyncio.ensure_future(receive)
+                    await turns()
+                    data = os.urandom(size)
+                    theirs.send(data)
+                    answer = await task
+                    received = answer if isinstance(answer, bytes) else bytes(into[:answer])
+                    whole = received + read_all(ours)
+                    seen.append((len(received), data == whole))
+        return seen
+
+    return w.run(main)
+
+
+@parity
+def test_the_end_after_much(w):
+    async def main():
+        loop = asyncio.get_running_loop()
+        seen = []
+        with pair() as (ours, theirs):
+            for _ in range(3):
+                task = asyncio.ensure_future(loop.sock_recv(ours, 1 << 20))
+                await turns()
+                theirs.send(bytes(50_000))
+                seen.append(len(await task))
+            task = asyncio.ensure_future(loop.sock_recv(ours, 1 << 20))
+            await turns()
+            theirs.close()
+            return [*seen, await task, await loop.sock_recv(ours, 1 << 20)]
+
+    return w.run(main)
+
+
+def test_much_that_waits_keeps_nobody_busy(ours):
+    """A coroutine that is driven by hand, and not resumed although its future is done."""
+    with ours.loop() as loop, pair() as (sock, peer):
+
+        async def main():
+            for _ in range(2):
+                task = asyncio.ensure_future(loop.sock_recv(sock, 1 << 20))
+                await turns()
+                peer.send(bytes(50_000))
+                await task
+            coro = loop.sock_recv(sock, 1 << 20)
+            future = coro.send(None)
+            peer.send(bytes(50_000))
+            await until(future.done)
+            before = processor_seconds()
+            await asyncio.sleep(0.2)
+            assert processor_seconds() - before < 0.1
+            with pytest.raises(StopIteration) as stop:
+                coro.send(None)
+            assert stop.value.value == bytes(50_000)
+
+        loop.run_until_complete(main())
+
+
+@parity
+def test_cancelled_between_readiness_and_step(w):
+    """What was read by then is lost with the stdlib; what was not is there for the next to receive."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        with pair() as (ours, theirs):
+            for _ in range(2):
+                task = asyncio.ensure_future(loop.sock_recv(ours, 1 << 20))
+                await turns()
+                theirs.send(bytes(50_000))
+                await task
+            task = asyncio.ensure_future(loop.sock_recv(ours, 1 << 20))
+            await turns()
+            theirs.send(bytes(50_000))
+            loop.call_later(0, task.cancel, "message")
+            cancelled = await araised(task) if not task.done() else None
+            await turns()
+            read_all(ours)
+            theirs.send(b"more")
+            return [cancelled in (None, ("CancelledError", "message")), await loop.sock_recv(ours, 1 << 20)]
 
     return w.run(main)
 
@@ -452,9 +556,12 @@ def test_sockets_that_cannot_be_used(world, name):
             loop = asyncio.get_running_loop()
             seen = []
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            with pair() as (ours, theirs), context.wrap_socket(
-                theirs, do_handshake_on_connect=False, server_hostname="host", server_side=False
-            ) as secure:
+            with (
+                pair() as (ours, theirs),
+                context.wrap_socket(
+                    theirs, do_handshake_on_connect=False, server_hostname="host", server_side=False
+                ) as secure,
+            ):
                 seen.append(await araised(on(loop, name, secure)))
                 if debug:
                     for timeout in (None, 5.0):
@@ -523,7 +630,7 @@ def test_a_closed_loop(w):
 def test_descriptors_of_transports(w):
     async def main():
         loop = asyncio.get_running_loop()
-        with pair() as (ours, theirs):
+        with pair() as (ours, _theirs):
             transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
             await turns()
             seen = []
@@ -566,7 +673,9 @@ def test_calls_of_a_sockets_methods(world, name, not_ready, kind):
     body(world)
 
 
-@pytest.mark.parametrize("thrown", [ValueError("text"), OSError(5, "text"), asyncio.CancelledError("text"), StopIteration(5)])
+@pytest.mark.parametrize(
+    "thrown", [ValueError("text"), OSError(5, "text"), asyncio.CancelledError("text"), StopIteration(5)]
+)
 @pytest.mark.parametrize("at_once", [False, True])
 def test_errors_of_a_sockets_methods(world, thrown, at_once):
     @parity
@@ -968,7 +1077,8 @@ def processor_seconds():
 @pytest.mark.parametrize("reuse", [False, True])
 @pytest.mark.parametrize("how", ["dup", "process"])
 def test_a_duplicate_outlives_the_socket(world, how, reuse):
-    """What the kernel still reports of the closed socket's file must neither be taken for news nor keep the loop busy."""
+    """What the kernel still reports of the closed socket's file must neither be taken for news nor keep the
+    loop busy."""
 
     async def main():
         loop = asyncio.get_running_loop()
@@ -1085,7 +1195,7 @@ def test_a_loop_with_waiting_operations_is_collected(world):
 
         async def main():
             for sock in (ours, theirs):
-                asyncio.ensure_future(loop.sock_recv(sock, 100))
+                asyncio.ensure_future(asyncio.get_running_loop().sock_recv(sock, 100))
             await turns()
 
         with contextlib.redirect_stderr(None):

@@ -116,8 +116,8 @@ fn functions() -> *mut c::PyMethodDef {
         function!(c"current_task", task::registry::current_task, c"current_task($module, /, loop=None)\n--\n\nThe task running on the loop, or None."),
         function!(c"all_tasks", task::registry::all_tasks, c"all_tasks($module, /, loop=None)\n--\n\nThe set of pending tasks of the loop."),
         function!(c"all_tasks_everywhere", task::registry::all_tasks_everywhere, c"all_tasks_everywhere($module, /)\n--\n\nEvery pending native task of every loop."),
-        function!(c"create_task", task::registry::create_task, c"create_task($module, coro, /, **kwargs)\n--\n\nSchedule a coroutine on the running loop; returns a Task."),
-        function!(c"ensure_future", task::registry::ensure_future, c"ensure_future($module, coro_or_future, /, *, loop=None)\n--\n\nA future for a coroutine, an awaitable or a future."),
+        function!(c"create_task", task::registry::create_task, c"create_task($module, coro, **kwargs)\n--\n\nSchedule a coroutine on the running loop; returns a Task."),
+        function!(c"ensure_future", task::registry::ensure_future, c"ensure_future($module, coro_or_future, *, loop=None)\n--\n\nA future for a coroutine, an awaitable or a future."),
         function!(
             c"_park_loops",
             event_loop::park_loops,

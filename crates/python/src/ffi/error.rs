@@ -159,6 +159,7 @@ pub(crate) fn write_unraisable(context: Raw) {
 }
 
 /// `warnings.warn(text, category, stacklevel)`.
+#[cfg(Py_3_12)]
 pub(crate) fn warn(category: Raw, text: &str, stack_level: isize) -> PyResult<()> {
     // SAFETY: A1.
     status(unsafe { c::PyErr_WarnEx(category, cstring(text).as_ptr(), stack_level) })

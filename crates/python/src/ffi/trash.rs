@@ -11,9 +11,12 @@ use std::cell::{Cell, UnsafeCell};
 
 const DEPTH_MAX: u32 = 50;
 
+/// A dead object and what frees it.
+type Deferred = (Raw, fn(Raw));
+
 struct Trash {
     depth: Cell<u32>,
-    deferred: UnsafeCell<Vec<(Raw, fn(Raw))>>,
+    deferred: UnsafeCell<Vec<Deferred>>,
 }
 
 // SAFETY: only touched attached (A1), so by one thread at a time.

@@ -390,6 +390,7 @@ unsafe extern "C" fn dealloc(slf: Raw) {
         }
         this.free_extra();
         this.sent.set(0);
+        this.since.set(0);
         this.kind.set(Kind::Sleep);
         this.stage.set(Stage::Created);
         this.flags.set(0);

@@ -68,6 +68,10 @@ enum Step {
 const NATIVE: u8 = 1;
 /// See I3.
 const TRACKED: u8 = 2;
+/// Its future is done because the socket is ready; what has come is received at the resumption.
+const NOTIFIED: u8 = 4;
+/// The kernel has said so once more since.
+const REMINDED: u8 = 8;
 
 /// What few operations have, made on demand.
 #[derive(Default)]
@@ -94,6 +98,8 @@ pub(crate) struct Operation {
     extra: Cell<*mut Extra>,
     /// How much of the data is sent.
     sent: Cell<usize>,
+    /// The poll after which the wait began, by its time.
+    since: Cell<u64>,
     /// Where it is registered while it waits.
     fd: Cell<c_int>,
     kind: Cell<Kind>,
@@ -258,6 +264,7 @@ impl Operation {
         let future = unsafe { &*waiter.cast::<Future>() };
         Ok(match future.poll()? {
             Outcome::Pending => Step::Blocked(Obj::from_borrowed(waiter)),
+            Outcome::Value(_) if self.has(NOTIFIED) => sock::receive(self)?,
             Outcome::Value(value) if value.is_none() && self.kind.get() == Kind::Sleep => {
                 Step::Done(self.second.get_or_none())
             }

@@ -11,7 +11,7 @@
 //! wait is trusted if it is by the very socket object (weakly referenced, so alive all the time) that waited before, and
 //! with the same number. Anybody else makes the registry ask the kernel.
 
-use super::{Kind, Operation, Stage, Step, function};
+use super::{Kind, NOTIFIED, Operation, REMINDED, Stage, Step, function};
 use crate::event_loop::EventLoop;
 use crate::event_loop::io::{Side, retire};
 use crate::ffi::error::{PyResult, os_error, owned, restore, take, value_error};
@@ -22,10 +22,26 @@ use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::ptr;
 
+/// Messages of this size or more are received when the task is resumed, not when the kernel reports them, and right into
+/// the object that the task gets. Many of them at once would neither stay in the cache until their tasks come to them,
+/// nor in the C library's hands afterwards: it gives the memory back and faults it in again for the next turn. Small ones
+/// are received at once, so that the kernel need not report them again meanwhile.
+const LATE_LEN_MIN: usize = 12 * 1024;
+/// More room than expected, so that a message of the same length as the last one comes short.
+const SLACK_LEN: usize = 64;
+
 /// Which sockets a loop's descriptors belonged to when it last waited for them.
 pub(crate) struct KnownSockets {
-    /// Weak references, by descriptor: dense, because the kernel gives the lowest free number.
-    by_fd: Vec<Option<Obj>>,
+    /// By descriptor: dense, because the kernel gives the lowest free number.
+    by_fd: Vec<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// A weak reference to the socket.
+    reference: Option<Obj>,
+    /// How much it received last.
+    last_len: usize,
 }
 
 impl KnownSockets {
@@ -36,7 +52,11 @@ impl KnownSockets {
     /// Was `socket` the last to wait for `fd`? Runs no Python code.
     #[inline]
     fn knows(&self, fd: i32, socket: Raw) -> bool {
-        let Some(Some(reference)) = self.by_fd.get(fd as usize) else {
+        let Some(Known {
+            reference: Some(reference),
+            ..
+        }) = self.by_fd.get(fd as usize)
+        else {
             return false;
         };
         let mut found = ptr::null_mut();
@@ -50,14 +70,35 @@ impl KnownSockets {
     fn learn(&mut self, fd: i32, reference: Obj) -> Option<Obj> {
         let index = fd as usize;
         if index >= self.by_fd.len() {
-            self.by_fd.resize_with(index + 1, || None);
+            self.by_fd.resize_with(index + 1, Known::default);
         }
-        self.by_fd[index].replace(reference)
+        let known = Known {
+            reference: Some(reference),
+            last_len: 0,
+        };
+        std::mem::replace(&mut self.by_fd[index], known).reference
+    }
+
+    #[inline]
+    fn note_received(&mut self, fd: i32, len: usize) {
+        if let Some(known) = self.by_fd.get_mut(fd as usize) {
+            known.last_len = len;
+        }
+    }
+
+    /// How much came last, if that was much.
+    #[inline]
+    fn expected_len(&self, fd: i32) -> Option<usize> {
+        let last_len = self.by_fd.get(fd as usize)?.last_len;
+        (last_len >= LATE_LEN_MIN).then_some(last_len)
     }
 
     /// Empties it; the caller drops the references.
     pub(crate) fn take_all(&mut self) -> Vec<Option<Obj>> {
         std::mem::take(&mut self.by_fd)
+            .into_iter()
+            .map(|known| known.reference)
+            .collect()
     }
 }
 
@@ -204,6 +245,7 @@ fn wait(this: &Operation, event_loop: &EventLoop, socket: &Obj, plain_fd: Option
         None => {}
     }
     this.fd.set(fd);
+    this.since.set(event_loop.inner().last_poll_ticks.get());
     Ok(this.block_on(event_loop, future))
 }
 
@@ -231,6 +273,17 @@ fn ensure_no_transport(event_loop: &EventLoop, fd: i32) -> PyResult<()> {
 
 /// The kernel says that the descriptor is ready: one more attempt.
 pub(super) fn on_ready(this: &Operation, event_loop: &EventLoop) -> PyResult<()> {
+    if this.since.get() == event_loop.inner().last_poll_ticks.get() {
+        // News from before the attempt that found the socket not ready.
+        return Ok(());
+    }
+    if this.has(NOTIFIED) {
+        if this.has(REMINDED) {
+            withdraw(this, event_loop, false);
+        }
+        this.put(REMINDED, true);
+        return Ok(());
+    }
     let future = this.future().filter(|future| !future.is_done());
     let (Some(future), Some(socket)) = (future, this.first.get()) else {
         withdraw(this, event_loop, false);
@@ -238,6 +291,13 @@ pub(super) fn on_ready(this: &Operation, event_loop: &EventLoop) -> PyResult<()>
     };
     // A socket that was closed meanwhile shall say so itself.
     let fd = plain_fd(socket.as_ptr())?.filter(|fd| *fd == this.fd.get());
+    if let Some(fd) = fd
+        && matches!(this.kind.get(), Kind::Recv | Kind::RecvInto)
+        && event_loop.known_sockets(|known| known.expected_len(fd)).is_some()
+    {
+        this.put(NOTIFIED, true);
+        return future.set_result(Obj::none());
+    }
     let outcome = attempt(this, event_loop, &socket, fd);
     if future.is_done() || this.stage.get() != Stage::Suspended {
         // Cancelled by what the socket's own methods did.
@@ -259,6 +319,34 @@ pub(super) fn on_ready(this: &Operation, event_loop: &EventLoop) -> PyResult<()>
             withdraw(this, event_loop, false);
             future.set_exception_instance(exception)
         }
+    }
+}
+
+/// Resumed because the socket is ready.
+pub(super) fn receive(this: &Operation) -> PyResult<Step> {
+    this.put(NOTIFIED | REMINDED, false);
+    let (Some(event_loop), Some(socket)) = (this.native_loop(), this.first.get()) else {
+        return Err(error::system_error("a socket operation without a loop"));
+    };
+    let fd = plain_fd(socket.as_ptr())?;
+    let received = match fd {
+        Some(fd) if this.kind.get() == Kind::Recv => recv_much(this, event_loop, fd)?,
+        _ => Direct::Unfit,
+    };
+    let outcome = match received {
+        Direct::Done(value) => Some(value),
+        Direct::NotReady => None,
+        Direct::Unfit => attempt(this, event_loop, &socket, fd)?,
+    };
+    match outcome {
+        Some(value) => {
+            // After the end of a stream there is nothing to wait for, and the kernel would report it at once.
+            let goes_on = fd.is_some() && call::is_true(value.as_ptr())?;
+            withdraw(this, event_loop, goes_on);
+            Ok(Step::Done(value))
+        }
+        // Somebody else was faster.
+        None => wait(this, event_loop, &socket, fd),
     }
 }
 
@@ -296,7 +384,7 @@ fn attempt(this: &Operation, event_loop: &EventLoop, socket: &Obj, plain_fd: Opt
     if let Some(fd) = plain_fd {
         let direct = match this.kind.get() {
             Kind::Recv => recv(this, event_loop, fd)?,
-            Kind::RecvInto => recv_into(this, fd)?,
+            Kind::RecvInto => recv_into(this, event_loop, fd)?,
             Kind::SendAll => return send_all(this, socket, fd),
             _ => Direct::Unfit,
         };
@@ -444,9 +532,86 @@ fn recv(this: &Operation, event_loop: &EventLoop, fd: i32) -> PyResult<Direct> {
     }
     let len = len.min(buffer.len());
     let received = reactor::sockets::recv(fd, &mut buffer[..len]);
-    let outcome = direct(received, |received| bytes(&buffer[..received]));
+    let outcome = direct(received, |received| {
+        event_loop.known_sockets(|known| known.note_received(fd, received));
+        bytes(&buffer[..received])
+    });
     event_loop.return_receive_buffer(buffer);
     outcome
+}
+
+/// Receives into the memory of the result, about as much as came last; if there is more, that too.
+fn recv_much(this: &Operation, event_loop: &EventLoop, fd: i32) -> PyResult<Direct> {
+    let expected = event_loop.known_sockets(|known| known.expected_len(fd));
+    let (Some(expected), Some(len)) = (expected, plain_len(this.second.ptr())) else {
+        return Ok(Direct::Unfit);
+    };
+    let room = (expected + SLACK_LEN).min(len);
+    let mut data = NewBytes::with_len(room)?;
+    let received = match reactor::sockets::recv(fd, data.memory()) {
+        Ok(received) => received,
+        Err(error) => {
+            not_ready(&error)?;
+            return Ok(Direct::NotReady);
+        }
+    };
+    if received < room || room == len {
+        event_loop.known_sockets(|known| known.note_received(fd, received));
+        return data.shortened(received).map(Direct::Done);
+    }
+    // An error will come again at the next receive.
+    let mut buffer = event_loop.take_receive_buffer();
+    let more = (len - room).min(buffer.len());
+    let more = reactor::sockets::recv(fd, &mut buffer[..more]).unwrap_or(0);
+    event_loop.known_sockets(|known| known.note_received(fd, received + more));
+    let joined = if more == 0 {
+        Ok(data)
+    } else {
+        data.extended(&buffer[..more])
+    };
+    event_loop.return_receive_buffer(buffer);
+    Ok(Direct::Done(joined?.object))
+}
+
+/// A bytes object that nobody has seen yet.
+struct NewBytes {
+    object: Obj,
+    len: usize,
+}
+
+impl NewBytes {
+    /// Not filled, so not to be shown before it is.
+    fn with_len(len: usize) -> PyResult<NewBytes> {
+        // SAFETY: A1.
+        let object = owned(unsafe { c::PyBytes_FromStringAndSize(ptr::null(), len as isize) })?;
+        Ok(NewBytes { object, len })
+    }
+
+    fn memory(&mut self) -> &mut [MaybeUninit<u8>] {
+        // SAFETY: A1; a bytes object has this much memory, and nobody else refers to this one.
+        unsafe { std::slice::from_raw_parts_mut(c::PyBytes_AsString(self.object.as_ptr()).cast(), self.len) }
+    }
+
+    /// The first `len` bytes.
+    fn shortened(self, len: usize) -> PyResult<Obj> {
+        unsafe extern "C" {
+            // Not in pyo3-ffi; documented C API.
+            fn _PyBytes_Resize(bytes: *mut Raw, len: isize) -> std::ffi::c_int;
+        }
+        let mut raw = self.object.into_ptr();
+        // SAFETY: A1; the only reference, which is given away, and replaced by another or by NULL.
+        unsafe { _PyBytes_Resize(&raw mut raw, len as isize) };
+        owned(raw)
+    }
+
+    /// All of it, and then `more`.
+    fn extended(mut self, more: &[MaybeUninit<u8>]) -> PyResult<NewBytes> {
+        let mut joined = NewBytes::with_len(self.len + more.len())?;
+        let (first, rest) = joined.memory().split_at_mut(self.len);
+        first.copy_from_slice(self.memory());
+        rest.copy_from_slice(more);
+        Ok(joined)
+    }
 }
 
 /// A positive int, not of a subclass.
@@ -519,7 +684,7 @@ impl Drop for Buffer {
     }
 }
 
-fn recv_into(this: &Operation, fd: i32) -> PyResult<Direct> {
+fn recv_into(this: &Operation, event_loop: &EventLoop, fd: i32) -> PyResult<Direct> {
     let Some(mut buffer) = Buffer::of(this.second.ptr(), c::PyBUF_WRITABLE) else {
         return Ok(Direct::Unfit);
     };
@@ -527,6 +692,7 @@ fn recv_into(this: &Operation, fd: i32) -> PyResult<Direct> {
         return Ok(Direct::Unfit);
     }
     direct(reactor::sockets::recv(fd, buffer.bytes_mut()), |received| {
+        event_loop.known_sockets(|known| known.note_received(fd, received));
         call::int(received as i64)
     })
 }

@@ -124,6 +124,12 @@ impl TaskList {
     }
 }
 
+#[cfg(Py_3_12)]
+const DOC: &std::ffi::CStr = c"Task(coro, *, loop=None, name=None, context=None, eager_start=False)\n--\n\nA coroutine driven by the event loop (asyncio.Task).";
+#[cfg(not(Py_3_12))]
+const DOC: &std::ffi::CStr =
+    c"Task(coro, *, loop=None, name=None, context=None)\n--\n\nA coroutine driven by the event loop (asyncio.Task).";
+
 /// Is `coroutine` something a Task can drive? Non-native kinds ask `asyncio.iscoroutine`.
 #[inline]
 fn is_coroutine(coroutine: Raw) -> PyResult<bool> {
@@ -552,7 +558,7 @@ fn free_dead(slf: Raw) {
 pub(crate) fn build_type(module: Raw, metaclass: Raw, future: &Obj) -> PyResult<Obj> {
     let mut spec = TypeSpec::new(
         c"asynchrotron._core.Task",
-        c"Task(coro, *, loop=None, name=None, context=None, eager_start=False)\n--\n\nA coroutine driven by the event loop (asyncio.Task).",
+        DOC,
         size_of::<Task>(),
         c::Py_TPFLAGS_DEFAULT | c::Py_TPFLAGS_HAVE_GC | c::Py_TPFLAGS_BASETYPE,
     );
