@@ -55,6 +55,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[worlds.World]:
         pytest.skip(f"asynchrotron cannot be imported: {worlds.IMPORT_ERROR}")
     yield worlds.WORLDS[request.param]
     gc.collect()  # what a test leaves behind complains here, not in the next one
+    gc.freeze()  # and what pytest keeps of it need not be looked at again
 
 
 @pytest.fixture

@@ -269,6 +269,7 @@ def control(modules: list[str], args: argparse.Namespace) -> dict[str, Outcome]:
 class Exclusion:
     pattern: str
     reason: str
+    if_present: bool
     matched: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -276,10 +277,11 @@ def exclusions(mode: str, modules: list[str]) -> list[Exclusion]:
     """The entries of expected.toml for this interpreter, mode and selection of modules."""
     chosen = []
     for entry in tomllib.loads((HERE / "expected.toml").read_text())["white_box"]:
-        if unknown := entry.keys() - {"tests", "modes", "pythons", "reason"}:
+        if unknown := entry.keys() - {"tests", "modes", "pythons", "reason", "if_present"}:
             raise SystemExit(f"expected.toml: unknown keys {unknown}")
         if mode in entry.get("modes", [mode]) and MINOR in entry.get("pythons", [MINOR]):
-            chosen += [Exclusion(p, entry["reason"]) for p in entry["tests"] if p.split(".")[0] in modules]
+            patterns = [pattern for pattern in entry["tests"] if pattern.split(".")[0] in modules]
+            chosen += [Exclusion(pattern, entry["reason"], entry.get("if_present", False)) for pattern in patterns]
     return chosen
 
 
@@ -315,7 +317,7 @@ def compare(mode: str, modules: list[str], args: argparse.Namespace) -> tuple[in
     failed = sorted(t for t, result in verdicts.items() if result["outcome"] != "pass" and t not in names)
     stale = []
     if not args.match:
-        stale = [f"{e.pattern}: matches no test" for e in excluded if not e.matched]
+        stale = [f"{e.pattern}: matches no test" for e in excluded if not e.matched and not e.if_present]
         passing = [
             test for test in sorted(names.keys() & stock_passes) if results.get(test, missing)["outcome"] == "pass"
         ]

@@ -872,6 +872,6 @@ def test_awaited_by_of_futures(w):
         names = sorted(t.get_name() for t in fut._asyncio_awaited_by)
         fut.set_result(1)
         await w.aio.gather(*tasks)
-        return names, fut._asyncio_awaited_by
+        return names, not fut._asyncio_awaited_by
 
     return w.run(main)

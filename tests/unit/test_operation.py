@@ -513,10 +513,11 @@ def test_forgotten_in_a_cycle(w):
 @parity
 def test_the_warning_may_be_an_error(w):
     seen = []
-    hook, sys.unraisablehook = (
-        sys.unraisablehook,
-        lambda args: seen.append((error(args.exc_value), normal(repr(args.object)))),
-    )
+
+    def note(args):
+        seen.append((error(args.exc_value), normal(args.err_msg), normal(repr(args.object))))
+
+    hook, sys.unraisablehook = sys.unraisablehook, note
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -708,10 +709,9 @@ def test_under_the_other_tools(w):
             await araised(aio.wait_for(sleep(1000), 0.001)), await araised(aio.wait_for(sleep(1000), 0)),
             await aio.gather(sleep(0, 1), sleep(0.001, 2), sleep(0, 3)), await aio.shield(sleep(0.001, 4)),
             [await next_done for next_done in aio.as_completed([sleep(0, 5)])],
-            await aio.ensure_future(sleep(0, 6)), await asyncio.get_running_loop().create_task(sleep(0, 7),
-            name="named"),
-            await araised(aio.wait([sleep(0)])), await araised(aio.wait(sleep(0))) if sys.version_info < (3,
-            14) else None,
+            await aio.ensure_future(sleep(0, 6)),
+            await asyncio.get_running_loop().create_task(sleep(0, 7), name="named"),
+            await araised(aio.wait([sleep(0)])),
         ]  # fmt: skip
         async with aio.timeout(1), aio.TaskGroup() as group:
             tasks = [group.create_task(sleep(0.001, number)) for number in range(3)]

@@ -1,9 +1,7 @@
-"""The loop's sock_ methods, compared with the stdlib's: results, errors, cancellation, and what others see of
-a descriptor.
+"""The loop's sock_ methods, compared with the stdlib's: results, errors, cancelling, what others see of a descriptor.
 
-The kernel's interest in a descriptor stays after a receive; the tests at the end are about the ways in which a
-number may
-come to mean something else meanwhile.
+The kernel's interest in a descriptor stays after a receive; the tests at the end are about the ways in which a number
+may come to mean something else meanwhile.
 """
 
 import asyncio
@@ -630,7 +628,7 @@ def test_a_closed_loop(w):
 def test_descriptors_of_transports(w):
     async def main():
         loop = asyncio.get_running_loop()
-        with pair() as (ours, _theirs):
+        with pair() as (ours, _):
             transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
             await turns()
             seen = []
@@ -1077,8 +1075,7 @@ def processor_seconds():
 @pytest.mark.parametrize("reuse", [False, True])
 @pytest.mark.parametrize("how", ["dup", "process"])
 def test_a_duplicate_outlives_the_socket(world, how, reuse):
-    """What the kernel still reports of the closed socket's file must neither be taken for news nor keep the
-    loop busy."""
+    """What the kernel still reports of the closed socket's file is no news, and must not keep the loop busy."""
 
     async def main():
         loop = asyncio.get_running_loop()

@@ -436,13 +436,17 @@ fn set_repr(this: &Handle, value: Option<Raw>) -> PyResult<()> {
 
 fn class(this: &Handle) -> PyResult<Obj> {
     let kind = object::type_of(this.raw());
-    Ok(Obj::from_borrowed(if kind == Handle::type_object() {
-        imports::stdlib_handle()
-    } else if kind == TimerHandle::type_object() {
-        imports::stdlib_timer_handle()
-    } else {
-        kind.cast()
-    }))
+    Ok(Obj::from_borrowed(
+        if kind == Handle::type_object() && this.has(SHARED) {
+            imports::stdlib_thread_safe_handle()
+        } else if kind == Handle::type_object() {
+            imports::stdlib_handle()
+        } else if kind == TimerHandle::type_object() {
+            imports::stdlib_timer_handle()
+        } else {
+            kind.cast()
+        },
+    ))
 }
 
 fn when(this: &TimerHandle) -> PyResult<Obj> {

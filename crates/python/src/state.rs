@@ -168,6 +168,7 @@ pub(crate) mod imports {
         stdlib_future = "asyncio.futures"."Future",
         stdlib_task = "asyncio.tasks"."Task",
         stdlib_handle = "asyncio.events"."Handle",
+        stdlib_thread_safe_handle = "asyncio.events"."_ThreadSafeHandle",
         stdlib_timer_handle = "asyncio.events"."TimerHandle",
         base_event_loop = "asyncio.base_events"."BaseEventLoop",
         set_result_unless_cancelled = "asyncio.futures"."_set_result_unless_cancelled",

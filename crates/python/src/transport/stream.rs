@@ -1,10 +1,12 @@
 //! `StreamTransport`: a connected stream socket, the native twin of `selector_events._SelectorSocketTransport`. This
-//! file: fields, construction, life and death; the folder beside it holds what happens.
+//! file: fields, and what the files beside it share.
 //!
 //! | file | what it holds |
 //! |---|---|
+//! | `stream/lifetime.rs` | construction, garbage collection, finaliser |
 //! | `stream/reading.rs` | readable sockets: receive, `data_received`, `get_buffer`, end of stream |
-//! | `stream/writing.rs` | write, queue, flush, watermarks, writable sockets |
+//! | `stream/writing.rs` | write, queue, flush, writable sockets, end of output |
+//! | `stream/flow.rs` | watermarks: `pause_writing`, `resume_writing` |
 //! | `stream/closing.rs` | close, abort, fatal errors, `connection_lost` |
 //! | `stream/surface.rs` | the type, its methods and attributes |
 //!
@@ -24,6 +26,8 @@
 //!   properties of ours in front of them and stay empty.
 
 mod closing;
+mod flow;
+mod lifetime;
 mod reading;
 mod surface;
 mod writing;
@@ -31,19 +35,14 @@ mod writing;
 pub(crate) use surface::build_type;
 
 use super::buffer::Bytes;
-use super::{
-    AllSteps, attach, detach, getpeername, getsockname, name_of_read_ready, name_of_start_reading, name_of_write_ready,
-    native_socket, peername, socket, sockname, transport_socket,
-};
+use super::{name_of_read_ready, name_of_write_ready, native_socket};
 use crate::event_loop::{EventLoop, io::Side, ready::is_unique};
-use crate::ffi::error::{self, PyResult, owned, runtime_error, status, type_error};
-use crate::ffi::trampoline;
-use crate::ffi::{Native, Obj, Own, Raised, Raw, Slot, args, c, call, context, object, slot, types};
+use crate::ffi::error::{self, PyResult, owned};
+use crate::ffi::{Native, Obj, Own, Raw, Slot, c, call, context};
 use crate::handle::{CANCELLED, Handle};
-use crate::state::{imports, names, state};
+use crate::state::{names, state};
 use std::cell::{Cell, UnsafeCell};
-use std::ffi::{c_int, c_void};
-use std::ptr;
+use std::ffi::c_int;
 use wire::{Flow, WriteQueue};
 
 /// How many slots `transports._FlowControlMixin` and its bases have.
@@ -65,14 +64,14 @@ const EOF: u16 = 1 << 5;
 const FLUSH_DUE: u16 = 1 << 6;
 /// `connection_lost` is being called, or was.
 const LOST: u16 = 1 << 7;
+/// The socket object shows its descriptor where `_socket.socket` keeps it.
+const FD_VISIBLE: u16 = 1 << 8;
 /// An event of this transport is being handled; what is queued meanwhile is flushed when that ends.
 const IN_EVENT: u16 = 1 << 9;
 /// The last turn with writes had several: the next turn's are kept for its end from the first on.
 const JOINS: u16 = 1 << 10;
 /// This turn has had a second write.
 const SEVERAL: u16 = 1 << 11;
-/// The socket object shows its descriptor where `_socket.socket` keeps it.
-const FD_VISIBLE: u16 = 1 << 8;
 
 type Queue = WriteQueue<Bytes>;
 
@@ -357,251 +356,4 @@ fn visible_fd(sock: Raw) -> i32 {
 fn is_native_socket(sock: Raw) -> bool {
     // SAFETY: A1; both live.
     unsafe { c::PyObject_TypeCheck(sock, native_socket().cast()) != 0 }
-}
-
-// ---- construction --------------------------------------------------------------------------------
-
-struct Parameters {
-    event_loop: Raw,
-    sock: Raw,
-    protocol: Raw,
-    waiter: Option<Raw>,
-    extra: Option<Raw>,
-    server: Option<Raw>,
-    context: Option<Raw>,
-}
-
-impl StreamTransport {
-    /// In the order of the stdlib's `__init__`, so that what fails half way leaves behind what it leaves there.
-    fn init(&self, given: &Parameters) -> PyResult<()> {
-        let Some(event_loop) = EventLoop::of(given.event_loop) else {
-            let name = object::type_name(given.event_loop);
-            return Err(type_error(&format!(
-                "loop must be an asynchrotron.EventLoop, not {name}"
-            )));
-        };
-        if self.event_loop.is_set() || self.has(LOST) {
-            return Err(runtime_error("the transport is initialised already"));
-        }
-        let context = match given.context {
-            Some(context) if context::check(context) => Obj::from_borrowed(context),
-            Some(_) => return Err(type_error("context must be a contextvars.Context or None")),
-            None => context::copy_current()?,
-        };
-        self.context.set(context);
-        self.event_loop.set(event_loop.obj());
-        self.flow.set(Flow::default());
-        self.init_extra(given.sock, given.extra)?;
-        self.sock.set(Obj::from_borrowed(given.sock));
-        let fd = call::call_method(names::fileno(), &[given.sock], None)?;
-        self.fd.set(call::as_i64(fd.as_ptr())? as i32);
-        self.put(
-            FD_VISIBLE,
-            is_native_socket(given.sock) && visible_fd(given.sock) == self.fd.get(),
-        );
-        self.set_protocol(given.protocol)?;
-        if let Some(server) = given.server {
-            self.server.set(Obj::from_borrowed(server));
-            self.tell_server(attach(), server)?;
-        }
-        reactor::sockets::set_nodelay(self.live_fd());
-
-        let connection_made = call::getattr(given.protocol, names::connection_made())?;
-        self.call_soon_function(event_loop, connection_made.as_ptr(), &[self.raw()])?;
-        // Reading starts only after connection_made, and the waiter wakes after both.
-        self.call_soon(event_loop, name_of_start_reading(), &[])?;
-        if let Some(waiter) = given.waiter {
-            let none = Obj::none();
-            let arguments = [waiter, none.as_ptr()];
-            self.call_soon_function(event_loop, imports::set_result_unless_cancelled(), &arguments)?;
-        }
-        Ok(())
-    }
-
-    fn init_extra(&self, sock: Raw, extra: Option<Raw>) -> PyResult<()> {
-        let extra = extra.map_or_else(call::dict, |extra| Ok(Obj::from_borrowed(extra)))?;
-        self.extra().set(extra.clone());
-        let set = |name: Raw, value: Obj| {
-            // SAFETY: A1; any mapping, as in asyncio.
-            status(unsafe { c::PyObject_SetItem(extra.as_ptr(), name, value.as_ptr()) })
-        };
-        set(socket(), call::call1(transport_socket(), sock)?)?;
-        set(sockname(), address_or_none(sock, getsockname())?)?;
-        // SAFETY: A1.
-        let known = unsafe { c::PySequence_Contains(extra.as_ptr(), peername()) };
-        status(known)?;
-        if known == 0 {
-            set(peername(), address_or_none(sock, getpeername())?)?;
-        }
-        Ok(())
-    }
-
-    /// `server._attach` and `server._detach`, which take the transport from 3.13 on.
-    fn tell_server(&self, name: Raw, server: Raw) -> PyResult<()> {
-        let stack = [server, self.raw()];
-        call::call_method(name, if cfg!(Py_3_13) { &stack } else { &stack[..1] }, None).map(drop)
-    }
-
-    fn set_protocol(&self, protocol: Raw) -> PyResult<()> {
-        self.put(BUFFERED, call::isinstance(protocol, imports::buffered_protocol())?);
-        self.protocol.set(Obj::from_borrowed(protocol));
-        Ok(())
-    }
-}
-
-/// `sock.getsockname()` or `sock.getpeername()`; None if the system does not know.
-fn address_or_none(sock: Raw, name: Raw) -> PyResult<Obj> {
-    call::call_method(name, &[sock], None).or_else(|raised| {
-        // SAFETY: a static of the interpreter.
-        if !error::matches(unsafe { c::PyExc_OSError }) {
-            return Err(raised);
-        }
-        error::clear();
-        Ok(Obj::none())
-    })
-}
-
-unsafe extern "C" fn new(kind: *mut c::PyTypeObject, _args: Raw, _kwargs: Raw) -> Raw {
-    trampoline::enter(|| {
-        let made = types::allocate(kind)?;
-        // SAFETY: a fresh zeroed instance that nobody else sees; no Python code has run since.
-        unsafe { (&raw mut (*made.as_ptr().cast::<StreamTransport>()).queue).write(UnsafeCell::default()) };
-        #[cfg(not(Py_3_12))]
-        {
-            // 3.11 makes method calls quick for instances that have a dict, later versions for those that do not yet.
-            // SAFETY: just made.
-            let this = unsafe { &*made.as_ptr().cast::<StreamTransport>() };
-            this.dict.set(call::dict()?);
-        }
-        Ok(made)
-    })
-}
-
-unsafe extern "C" fn init(slf: Raw, positional: Raw, keywords: Raw) -> c_int {
-    trampoline::enter(|| {
-        args::with_tuple_and_dict(positional, keywords, |args| {
-            let names = &[
-                c"loop",
-                c"sock",
-                c"protocol",
-                c"waiter",
-                c"extra",
-                c"server",
-                c"context",
-            ];
-            let [event_loop, sock, protocol, waiter, extra, server, context] =
-                args.bind("StreamTransport.__init__", names, 7, 3)?;
-            let (Some(event_loop), Some(sock), Some(protocol)) = (event_loop, sock, protocol) else {
-                unreachable!("bind() has checked the three required ones");
-            };
-            let given = |value: Option<Raw>| value.filter(|value| !object::is_none(*value));
-            let (waiter, extra, server, context) = (given(waiter), given(extra), given(server), given(context));
-            let given = Parameters {
-                event_loop,
-                sock,
-                protocol,
-                waiter,
-                extra,
-                server,
-                context,
-            };
-            // SAFETY: tp_init's receiver.
-            unsafe { &*slf.cast::<StreamTransport>() }.init(&given)
-        })
-    })
-}
-
-// ---- life and death ------------------------------------------------------------------------------
-
-impl StreamTransport {
-    fn slots(&self) -> impl Iterator<Item = &Slot> {
-        let own = [
-            &self.event_loop,
-            &self.sock,
-            &self.protocol,
-            &self.server,
-            &self.context,
-            &self.empty_waiter,
-            &self.low_water,
-            &self.high_water,
-            &self.dict,
-        ];
-        self.base.iter().chain(own)
-    }
-
-    /// `__del__`: says that nobody closed the transport, and closes the socket.
-    fn finalize(&self) -> PyResult<()> {
-        let Some(sock) = self.sock.get() else { return Ok(()) };
-        let text = format!("unclosed transport {}", call::repr(self.raw())?);
-        error::resource_warning(self.raw(), &text);
-        let mut steps = AllSteps::new();
-        steps.run(|| call::call_method(names::close(), &[sock.as_ptr()], None));
-        if cfg!(Py_3_13)
-            && let Some(server) = self.server.get()
-        {
-            steps.run(|| self.tell_server(detach(), server.as_ptr()));
-        }
-        steps.end()
-    }
-}
-
-unsafe extern "C" fn finalize(slf: Raw) {
-    // SAFETY: tp_finalize's receiver.
-    let this = unsafe { &*slf.cast::<StreamTransport>() };
-    if !this.sock.is_set() {
-        return;
-    }
-    trampoline::enter_void(|| {
-        let interrupted = error::take_if_any();
-        if this.finalize().is_err() {
-            error::write_unraisable(slf);
-        }
-        if let Some(interrupted) = interrupted {
-            let Raised = error::restore(interrupted);
-        }
-    });
-}
-
-unsafe extern "C" fn traverse(slf: Raw, visit: c::visitproc, arg: *mut c_void) -> c_int {
-    // SAFETY: tp_traverse's receiver.
-    let this = unsafe { &*slf.cast::<StreamTransport>() };
-    let code = slot::visit_raw(object::type_of(slf).cast(), visit, arg);
-    if code != 0 {
-        return code;
-    }
-    // The queue holds bytes only, which refer to nothing.
-    this.slots()
-        .map(|slot| slot.traverse(visit, arg))
-        .find(|code| *code != 0)
-        .unwrap_or(0)
-}
-
-unsafe extern "C" fn clear(slf: Raw) -> c_int {
-    trampoline::enter(|| {
-        // SAFETY: tp_clear's receiver.
-        unsafe { &*slf.cast::<StreamTransport>() }.slots().for_each(Slot::clear);
-        Ok(())
-    })
-}
-
-unsafe extern "C" fn dealloc(slf: Raw) {
-    trampoline::enter_void(|| {
-        // SAFETY: tp_dealloc's receiver.
-        let this = unsafe { &*slf.cast::<StreamTransport>() };
-        // SAFETY: A1; a negative answer means the finaliser brought the object back to life.
-        if this.sock.is_set() && unsafe { c::PyObject_CallFinalizerFromDealloc(slf) } < 0 {
-            return;
-        }
-        // SAFETY: a GC object.
-        unsafe { c::PyObject_GC_UnTrack(slf.cast()) };
-        if !this.weaklist.get().is_null() {
-            // SAFETY: A1; the type has a weaklist offset.
-            unsafe { c::PyObject_ClearWeakRefs(slf) };
-        }
-        this.slots().for_each(Slot::clear);
-        // SAFETY: I3; nobody else can reach it any more. Dropping bytes runs no Python code.
-        unsafe { ptr::drop_in_place(this.queue.get()) };
-        // SAFETY: fields are dropped.
-        unsafe { types::free(slf) };
-    });
 }

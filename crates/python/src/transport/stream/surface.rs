@@ -4,9 +4,8 @@
 // What CPython calls has one shape, also where nothing can fail.
 #![allow(clippy::unnecessary_wraps)]
 
-use super::{
-    CLOSING, EOF, LOST, PAUSED, READING, Side, StreamTransport, WRITING, clear, dealloc, finalize, init, new, traverse,
-};
+use super::lifetime::{clear, dealloc, finalize, init, new, traverse};
+use super::{CLOSING, EOF, LOST, PAUSED, READING, Side, StreamTransport, WRITING};
 use crate::ffi::error::{self, PyResult, import_error, owned};
 use crate::ffi::trampoline::{fastcall, noargs, onearg, property, unary_slot};
 use crate::ffi::types::{Method, Property, TypeSpec};
