@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import warnings
+import weakref
 
 import pytest
 from worlds import araised, error, in_thread, normal, outcome, parity, raised
@@ -350,6 +351,41 @@ def test_an_unclosed_loop_warns(w):
     found = [(c.category.__name__, normal(c.message)) for c in caught if "event loop" in str(c.message)]
     assert found == [("ResourceWarning", "unclosed event loop <LOOP running=False closed=False debug=False>")]
     return found
+
+
+@parity
+def test_a_closed_loop_is_collected(w):
+    """Alone, in a cycle of its own, and after it ran tasks, timers, a server and a connection."""
+    gone = []
+
+    async def busy():
+        loop = w.aio.get_running_loop()
+        loop.call_later(1000, print, loop)
+        left, right = socket.socketpair()
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=left)
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        await loop.run_in_executor(None, int)
+        transport.close()
+        server.close()
+        right.close()
+        await server.wait_closed()
+        await w.aio.gather(*(w.aio.sleep(0) for _ in range(3)))
+
+    for scene in ("alone", "cycle", "busy"):
+        loop = w.new_event_loop()
+        if scene == "cycle":
+            loop.me = loop
+            loop.set_exception_handler(lambda *_, loop=loop: None)
+        if scene == "busy":
+            loop.run_until_complete(busy())
+            loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+        ref = weakref.ref(loop)
+        del loop
+        gc.collect()
+        gone.append((scene, ref() is None))
+    assert gone == [("alone", True), ("cycle", True), ("busy", True)]
+    return gone
 
 
 @parity

@@ -151,6 +151,15 @@ impl Task {
         context: Option<Raw>,
         eager_start: bool,
     ) -> PyResult<Own<Task>> {
+        if let Some(context) = context
+            && !object::is_none(context)
+            && !context::check(context)
+        {
+            return Err(type_error(&format!(
+                "a contextvars.Context was expected, got {}",
+                call::repr(context)?
+            )));
+        }
         let (obj, track) = match FREE_TASKS.pop(Task::type_object()) {
             Some(obj) => (obj, true),
             None => (types::allocate(Task::type_object())?, false),
@@ -177,15 +186,8 @@ impl Task {
             )));
         }
         let context = match context.filter(|context| !object::is_none(*context)) {
-            Some(context) if context::check(context) => Obj::from_borrowed(context),
-            // asyncio finds out when it calls context.run, and the task never ends.
-            Some(context) => {
-                self.put(LOG_DESTROY, false);
-                return Err(type_error(&format!(
-                    "a contextvars.Context was expected, got {}",
-                    call::repr(context)?
-                )));
-            }
+            // asyncio finds out when it calls context.run, and the task never ends; `create` refuses.
+            Some(context) => Obj::from_borrowed(context),
             None => context::copy_current()?,
         };
         self.context.set_option(Some(context));

@@ -85,6 +85,9 @@ impl Task {
         let context = task.context.get_or_none();
         if let Some(native) = native.filter(|_| task.future.native.get()) {
             task.link(native);
+        } else {
+            // all_tasks() shows it from inside its first step on.
+            registry::register_foreign(&task)?;
         }
         let previous = match native {
             Some(native) => {
@@ -116,8 +119,6 @@ impl Task {
         }
         if task.future.is_done() {
             task.coroutine.clear();
-        } else if native.is_none() || !task.future.native.get() {
-            registry::register_foreign(&task)?;
         }
         match failure {
             Some(exception) => Err(restore(exception)),

@@ -38,9 +38,9 @@ use super::buffer::Bytes;
 use super::{name_of_read_ready, name_of_write_ready, native_socket};
 use crate::event_loop::{EventLoop, io::Side, ready::is_unique};
 use crate::ffi::error::{self, PyResult, owned};
-use crate::ffi::{Native, Obj, Own, Raw, Slot, c, call, context};
+use crate::ffi::{Native, Obj, Own, Raised, Raw, Slot, c, call, context};
 use crate::handle::{CANCELLED, Handle};
-use crate::state::{names, state};
+use crate::state::{helper, names, state};
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::c_int;
 use wire::{Flow, WriteQueue};
@@ -277,6 +277,14 @@ impl StreamTransport {
         if self.conn_lost.get() != 0 || !self.has(flag_of(side)) {
             return Ok(());
         }
+        if event_loop.is_debug() {
+            return self.handle_event_timed(event_loop, side);
+        }
+        self.handle_event(event_loop, side)
+    }
+
+    #[inline]
+    fn handle_event(&self, event_loop: &EventLoop, side: Side) -> PyResult<()> {
         let copy = self.enter_context(event_loop)?;
         self.put(IN_EVENT, true);
         let outcome = match side {
@@ -284,22 +292,46 @@ impl StreamTransport {
             Side::Write => self.write_ready(),
         };
         self.put(IN_EVENT, false);
-        let outcome = if outcome.is_ok() {
-            // What the protocol wrote in answer is still in the processor's caches, and the peer can begin.
-            self.flush_now()
-        } else {
-            outcome
-        };
-        let outcome = if outcome.is_ok() {
-            Ok(())
-        } else {
-            self.callback_failed(event_loop, side)
+        // What the protocol wrote in answer is still in the processor's caches, and the peer can begin.
+        let outcome = match outcome.and_then(|()| self.flush_now()) {
+            Ok(()) => Ok(()),
+            Err(Raised) => self.event_failed(event_loop, side),
         };
         if copy.is_some() || self.has(LOST) || is_unique(self) {
             // PyContext_Exit needs the context alive beside the thread state's own reference, and ours may end here.
             event_loop.leave_context();
         }
         outcome
+    }
+
+    /// Debug mode: reports events that took too long.
+    #[cold]
+    fn handle_event_timed(&self, event_loop: &EventLoop, side: Side) -> PyResult<()> {
+        let begin_ns = reactor::now_ns();
+        self.handle_event(event_loop, side)?;
+        let seconds = reactor::now_ns().saturating_sub(begin_ns) as f64 * 1e-9;
+        if seconds < event_loop.slow_callback_seconds() {
+            return Ok(());
+        }
+        event_loop.leave_context();
+        let handle = self.handle_of_event(event_loop, side)?;
+        let (report, seconds) = (helper("slow_callback")?, call::float(seconds)?);
+        call::call(
+            report.as_ptr(),
+            &[event_loop.raw(), handle.raw(), seconds.as_ptr()],
+            None,
+        )
+        .map(drop)
+    }
+
+    /// What stands for the event in reports: the handle that it would be in asyncio.
+    fn handle_of_event(&self, event_loop: &EventLoop, side: Side) -> PyResult<Own<Handle>> {
+        let name = match side {
+            Side::Read => name_of_read_ready(),
+            Side::Write => name_of_write_ready(),
+        };
+        let function = call::getattr(self.raw(), name)?;
+        Handle::create(event_loop, function.as_ptr(), &[], context::copy_current()?)
     }
 
     /// Is an event of this transport being handled, with no other run of the loop on top of it? A nested run sets the
@@ -311,9 +343,9 @@ impl StreamTransport {
         self.has(IN_EVENT) && event_loop.is_some_and(|event_loop| event_loop.entered.get() == self.context.ptr())
     }
 
-    /// What escapes from an event is reported as asyncio reports it, whose events are callbacks of handles.
+    /// What escapes from an event is reported as asyncio reports it.
     #[cold]
-    fn callback_failed(&self, event_loop: &EventLoop, side: Side) -> PyResult<()> {
+    fn event_failed(&self, event_loop: &EventLoop, side: Side) -> PyResult<()> {
         let exception = error::take();
         if self.flush_now().is_err() {
             error::write_unraisable(self.raw());
@@ -321,12 +353,7 @@ impl StreamTransport {
         if error::is_exit(exception.as_ptr()) {
             return Err(error::restore(exception));
         }
-        let name = match side {
-            Side::Read => name_of_read_ready(),
-            Side::Write => name_of_write_ready(),
-        };
-        let function = call::getattr(self.raw(), name)?;
-        let handle = Handle::create(event_loop, function.as_ptr(), &[], context::copy_current()?)?;
+        let handle = self.handle_of_event(event_loop, side)?;
         crate::handle::report(event_loop.raw(), handle.raw(), &exception)
     }
 }
