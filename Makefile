@@ -23,8 +23,8 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates python -type
 TESTS := $(wildcard tests/unit tests/parity tests/regressions tests/badinput tests/faults tests/threads tests/leaks)
 LOCKS := $(basename $(wildcard requirements/*.in))
 
-.PHONY: help demo test build lint fmt stubs rust-test loom conformance ecosystem bench bench-servers icount wheels \
-	pythons lock ci version clean
+.PHONY: help demo test build lint fmt stubs rust-test loom conformance ecosystem bench bench-servers bench-rivals icount \
+	wheels pythons lock ci version clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -73,6 +73,11 @@ bench: $(call ENV,bench)/.ready  ## the table: asyncio, uvloop and us, interleav
 bench-servers: $(call ENV,bench)/.ready  ## its server half
 	$(call IN,bench) bench/compare.py --suite servers $(ARGS)
 
+bench-rivals: $(call ENV,rivals)/.ready  ## against every other fast loop, on CPython 3.14 (PYTHON=3.14)
+	cargo build --release --locked -p asynchrotron-reactor --examples
+	cargo build --release --locked --manifest-path bench/load/Cargo.toml
+	$(call IN,rivals) bench/compare.py --no-build $(ARGS)
+
 icount: $(call ENV,bench)/.ready  ## instruction counts, which do not jitter
 	$(call IN,bench) bench/icount.py $(ARGS)
 
@@ -83,8 +88,11 @@ pythons:  ## make test on every Python found
 	for version in $$(tools/pythons.sh all | cut -d' ' -f1); do $(MAKE) test PYTHON=$$version || exit; done
 
 lock: $(call ENV,lint)/.tools  ## new lock files from requirements/*.in
-	for name in $(LOCKS); do $(call IN,lint) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 \
-		--no-header $$name.in --output-file $$name.txt || exit; done
+	for name in $(LOCKS); do \
+		case $$name in */rivals) oldest=3.14 ;; *) oldest=3.11 ;; esac; \
+		$(call IN,lint) -m uv pip compile --quiet --upgrade --universal --python-version $$oldest --no-header \
+			$$name.in --output-file $$name.txt || exit; \
+	done
 
 ci:  ## everything, as CI runs it
 	.ci/run

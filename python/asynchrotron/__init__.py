@@ -50,6 +50,10 @@ else:
         from ._core import create_eager_task_factory as create_eager_task_factory
         from ._core import eager_task_factory as eager_task_factory
 
+    if sys.version_info >= (3, 14):
+        from ._core import future_add_to_awaited_by as future_add_to_awaited_by
+        from ._core import future_discard_from_awaited_by as future_discard_from_awaited_by
+
 __all__ = list(dict.fromkeys([*asyncio.__all__, "EventLoop", "TaskGroup", "__version__", "install", "uninstall"]))
 
 registry.make_visible()

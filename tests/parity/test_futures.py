@@ -715,6 +715,35 @@ def test_initialising_twice(w):
         return fut.done(), outcome(fut.result)
 
 
+@parity
+def test_initialising_twice_through_a_subclass(w):
+    class Named(w.aio.Future):
+        pass
+
+    with w.loop() as loop:
+        fut = Named(loop=loop)
+        return outcome(fut.__init__, loop=loop), fut.get_loop() is loop
+
+
+@parity
+def test_initialising_again_after_a_failed_attempt(w):
+    with w.loop() as loop:
+        fut = w.aio.Future.__new__(w.aio.Future)
+        return outcome(fut.__init__, 1), outcome(fut.__init__, loop=loop), fut.get_loop() is loop
+
+
+@parity
+@pytest.mark.parametrize("name", ["_log_traceback", "_asyncio_future_blocking", "_cancel_message"])
+def test_deleting_an_attribute(w, name):
+    class Named(w.aio.Future):
+        pass
+
+    with w.loop() as loop:
+        fut = Named(loop=loop)
+        fut.cancel("reason")
+        return outcome(delattr, fut, name), fut._cancel_message
+
+
 # --- lifetime -----------------------------------------------------------------------------------------------------
 
 

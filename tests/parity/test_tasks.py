@@ -1057,3 +1057,39 @@ def test_eager_start_through_create_task(w):
 
         loop.run_until_complete(main())
         return trace
+
+
+@parity
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="asyncio accepts any context before 3.15 and fails later")
+@pytest.mark.parametrize("way", ["class", "create_task", "eager"])
+def test_wrong_context(w, way):
+    async def work():
+        pass
+
+    with w.loop() as loop:
+        coro = work()
+
+        async def main():
+            if way == "create_task":
+                return outcome(loop.create_task, coro, context=5)
+            options = {"eager_start": True} if way == "eager" else {}
+            return outcome(w.aio.Task, coro, loop=loop, context={}, **options)
+
+        try:
+            return loop.run_until_complete(main()), w.aio.all_tasks(loop) == set()
+        finally:
+            coro.close()
+
+
+@parity
+def test_initialising_a_task_twice(w):
+    async def work():
+        return 1
+
+    with w.loop() as loop:
+        coro, other = work(), work()
+        task = w.aio.Task(coro, loop=loop)
+        task._log_destroy_pending = False
+        first = outcome(task.__init__, other, loop=loop) if sys.version_info >= (3, 15) else None
+        other.close()
+        return first, loop.run_until_complete(task)

@@ -145,8 +145,13 @@ impl Future {
         Ok(())
     }
 
-    /// `Future.__init__`: also runs a second time when a user calls it again.
+    /// `Future.__init__`: before 3.15 it also runs a second time when a user calls it again.
     pub(crate) fn init(&self, event_loop: Option<Raw>) -> PyResult<()> {
+        #[cfg(Py_3_15)]
+        if self.event_loop.is_set() {
+            let name = object::full_type_name(self.raw());
+            return Err(runtime_error(&format!("{name} object is already initialized")));
+        }
         self.clear_fields();
         self.state.set(State::Pending);
         self.blocking.set(false);
@@ -802,13 +807,22 @@ fn show_state(this: &Future) -> PyResult<Obj> {
     })
 }
 
+/// What `del future.name` raises, for an attribute that can be set.
+pub(crate) fn cannot_delete(raw: Raw, name: &str) -> Raised {
+    if cfg!(Py_3_14) {
+        let kind = object::full_type_name(raw);
+        return error::attribute_error(&format!("attribute '{name}' of '{kind}' objects cannot be deleted"));
+    }
+    error::attribute_error("cannot delete attribute")
+}
+
 fn show_blocking(this: &Future) -> PyResult<Obj> {
     Ok(Obj::bool(this.blocking.get() && this.event_loop.is_set()))
 }
 
 fn set_blocking(this: &Future, value: Option<Raw>) -> PyResult<()> {
     this.alive()?;
-    let value = value.ok_or_else(|| error::attribute_error("cannot delete attribute"))?;
+    let value = value.ok_or_else(|| cannot_delete(this.raw(), "_asyncio_future_blocking"))?;
     this.blocking.set(call::is_true(value)?);
     Ok(())
 }
@@ -819,7 +833,7 @@ fn show_log_traceback(this: &Future) -> PyResult<Obj> {
 }
 
 fn set_log_traceback(this: &Future, value: Option<Raw>) -> PyResult<()> {
-    let value = value.ok_or_else(|| error::attribute_error("cannot delete attribute"))?;
+    let value = value.ok_or_else(|| cannot_delete(this.raw(), "_log_traceback"))?;
     if call::is_true(value)? {
         return Err(value_error("_log_traceback can only be set to False"));
     }
@@ -858,7 +872,8 @@ fn show_cancel_message(this: &Future) -> PyResult<Obj> {
 }
 
 fn set_cancel_message(this: &Future, value: Option<Raw>) -> PyResult<()> {
-    this.set_cancel_message(value);
+    let value = value.ok_or_else(|| cannot_delete(this.raw(), "_cancel_message"))?;
+    this.set_cancel_message(Some(value));
     Ok(())
 }
 

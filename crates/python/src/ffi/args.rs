@@ -180,7 +180,7 @@ fn too_many(function: &str, positional_max: usize, required: usize, given: usize
     };
     let plural = if positional_max == 1 { "" } else { "s" };
     type_error(&if positional_max == 0 {
-        format!("{function}() takes no positional arguments ({given} given)")
+        format!("{function}() takes no positional arguments")
     } else {
         format!("{function}() takes {bound} {positional_max} positional argument{plural} ({given} given)")
     })

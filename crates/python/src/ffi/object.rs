@@ -89,10 +89,15 @@ pub(crate) fn type_of(raw: Raw) -> *mut c::PyTypeObject {
     unsafe { c::Py_TYPE(raw) }
 }
 
+/// The type's name as it was given to the C API (`tp_name`): with the module for a static type, without for a class.
+pub(crate) fn full_type_name(raw: Raw) -> String {
+    // SAFETY: tp_name is a NUL-terminated string for every ready type.
+    unsafe { std::ffi::CStr::from_ptr((*type_of(raw)).tp_name) }.to_string_lossy().into_owned()
+}
+
 /// The qualified name's last part, as the C API's error texts use it (`tp_name` without the module).
 pub(crate) fn type_name(raw: Raw) -> String {
-    // SAFETY: tp_name is a NUL-terminated string for every ready type.
-    let full = unsafe { std::ffi::CStr::from_ptr((*type_of(raw)).tp_name) }.to_string_lossy();
+    let full = full_type_name(raw);
     full.rsplit('.').next().unwrap_or_default().to_owned()
 }
 

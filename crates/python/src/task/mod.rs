@@ -21,7 +21,7 @@ use crate::ffi::types::{Method, TypeSpec};
 use crate::ffi::{
     Args, Native, Obj, Own, Raised, Raw, Slot, args, c, call, context, error, object, slot, trash, types,
 };
-use crate::future::Future;
+use crate::future::{Future, cannot_delete};
 use crate::state::{helper, imports, names, state};
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
@@ -141,6 +141,16 @@ fn is_coroutine(coroutine: Raw) -> PyResult<bool> {
     call::is_true(call::call1(imports::iscoroutine(), coroutine)?.as_ptr())
 }
 
+fn check_context(context: Option<Raw>) -> PyResult<()> {
+    match context.filter(|context| !object::is_none(*context) && !context::check(*context)) {
+        None => Ok(()),
+        Some(other) => Err(type_error(&format!(
+            "a contextvars.Context was expected, got {}",
+            object::full_type_name(other)
+        ))),
+    }
+}
+
 impl Task {
     /// `loop.create_task(coroutine)` of a plain native loop without a task factory.
     #[inline]
@@ -151,15 +161,8 @@ impl Task {
         context: Option<Raw>,
         eager_start: bool,
     ) -> PyResult<Own<Task>> {
-        if let Some(context) = context
-            && !object::is_none(context)
-            && !context::check(context)
-        {
-            return Err(type_error(&format!(
-                "a contextvars.Context was expected, got {}",
-                call::repr(context)?
-            )));
-        }
+        // asyncio before 3.15 finds out when it calls context.run, and the task never ends.
+        check_context(context)?;
         let (obj, track) = match FREE_TASKS.pop(Task::type_object()) {
             Some(obj) => (obj, true),
             None => (types::allocate(Task::type_object())?, false),
@@ -185,8 +188,9 @@ impl Task {
                 call::repr(coroutine)?
             )));
         }
+        #[cfg(Py_3_15)]
+        check_context(context).inspect_err(|_| self.put(LOG_DESTROY, false))?;
         let context = match context.filter(|context| !object::is_none(*context)) {
-            // asyncio finds out when it calls context.run, and the task never ends; `create` refuses.
             Some(context) => Obj::from_borrowed(context),
             None => context::copy_current()?,
         };
@@ -432,7 +436,7 @@ fn show_log_destroy(this: &Task) -> PyResult<Obj> {
 }
 
 fn set_log_destroy(this: &Task, value: Option<Raw>) -> PyResult<()> {
-    let value = value.ok_or_else(|| error::attribute_error("cannot delete attribute"))?;
+    let value = value.ok_or_else(|| cannot_delete(this.raw(), "_log_destroy_pending"))?;
     this.put(LOG_DESTROY, call::is_true(value)?);
     Ok(())
 }
@@ -451,7 +455,7 @@ unsafe extern "C" fn task_init(slf: Raw, positional: Raw, keywords: Raw) -> c_in
             }
             // SAFETY: tp_init's receiver.
             let this = unsafe { &*slf.cast::<Task>() };
-            let linked = this.unlink();
+            let linked = if cfg!(Py_3_15) { None } else { this.unlink() };
             this.future.init(event_loop)?;
             let eager = eager.map_or(Ok(false), call::is_true)?;
             this.start(coroutine.unwrap_or(ptr::null_mut()), name, context, eager)?;

@@ -285,13 +285,15 @@ impl StreamTransport {
 
     #[inline]
     fn handle_event(&self, event_loop: &EventLoop, side: Side) -> PyResult<()> {
-        let copy = self.enter_context(event_loop)?;
-        self.put(IN_EVENT, true);
+        let Ok(copy) = self.enter_context(event_loop) else {
+            return self.event_failed(event_loop, side);
+        };
+        let in_event = InEvent::begin(self);
         let outcome = match side {
             Side::Read => self.read_ready(event_loop),
             Side::Write => self.write_ready(),
         };
-        self.put(IN_EVENT, false);
+        drop(in_event);
         // What the protocol wrote in answer is still in the processor's caches, and the peer can begin.
         let outcome = match outcome.and_then(|()| self.flush_now()) {
             Ok(()) => Ok(()),
@@ -355,6 +357,24 @@ impl StreamTransport {
         }
         let handle = self.handle_of_event(event_loop, side)?;
         crate::handle::report(event_loop.raw(), handle.raw(), &exception)
+    }
+}
+
+/// Sets `IN_EVENT` while it lives, which may end with a panic.
+struct InEvent<'a>(&'a StreamTransport);
+
+impl<'a> InEvent<'a> {
+    #[inline]
+    fn begin(transport: &'a StreamTransport) -> InEvent<'a> {
+        transport.put(IN_EVENT, true);
+        InEvent(transport)
+    }
+}
+
+impl Drop for InEvent<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.put(IN_EVENT, false);
     }
 }
 

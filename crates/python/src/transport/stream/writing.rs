@@ -1,7 +1,9 @@
 //! Writing: what goes to the kernel at once, what waits for the end of the turn, and who is told about it.
 //!
-//! The rules are in `wire::write_queue`. Waiting is not visible: whatever could tell the difference to asyncio, which
-//! sends in `write()`, flushes first. Outside of the loop's own turn nothing waits, as nobody would flush.
+//! The rules are in `wire::write_queue`. What a protocol writes while an event of its transport is handled goes out when
+//! that is over, in one call; of what others write in a turn, the first piece at once and the rest at the end of the turn.
+//! Waiting is not visible: whatever could tell the difference to asyncio, which sends in `write()`, flushes first.
+//! Outside of the loop's own turn nothing waits, as nobody would flush.
 
 use super::closing::settle;
 use super::{CLOSING, EOF, EventLoop, FLUSH_DUE, JOINS, Queue, SEVERAL, Side, StreamTransport};
