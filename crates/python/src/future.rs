@@ -149,7 +149,7 @@ impl Future {
     pub(crate) fn init(&self, event_loop: Option<Raw>) -> PyResult<()> {
         #[cfg(Py_3_15)]
         if self.event_loop.is_set() {
-            let name = object::full_type_name(self.raw());
+            let name = object::qualified_type_name(self.raw())?;
             return Err(runtime_error(&format!("{name} object is already initialized")));
         }
         self.clear_fields();

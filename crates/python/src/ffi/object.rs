@@ -92,7 +92,17 @@ pub(crate) fn type_of(raw: Raw) -> *mut c::PyTypeObject {
 /// The type's name as it was given to the C API (`tp_name`): with the module for a static type, without for a class.
 pub(crate) fn full_type_name(raw: Raw) -> String {
     // SAFETY: tp_name is a NUL-terminated string for every ready type.
-    unsafe { std::ffi::CStr::from_ptr((*type_of(raw)).tp_name) }.to_string_lossy().into_owned()
+    unsafe { std::ffi::CStr::from_ptr((*type_of(raw)).tp_name) }
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// The type's name with its module, as `%T` of the C API gives it.
+#[cfg(Py_3_15)]
+pub(crate) fn qualified_type_name(raw: Raw) -> crate::ffi::error::PyResult<String> {
+    // SAFETY: the type of a live object.
+    let name = crate::ffi::error::owned(unsafe { c::PyType_GetFullyQualifiedName(type_of(raw)) })?;
+    crate::ffi::call::to_string(name.as_ptr())
 }
 
 /// The qualified name's last part, as the C API's error texts use it (`tp_name` without the module).

@@ -144,10 +144,13 @@ fn is_coroutine(coroutine: Raw) -> PyResult<bool> {
 fn check_context(context: Option<Raw>) -> PyResult<()> {
     match context.filter(|context| !object::is_none(*context) && !context::check(*context)) {
         None => Ok(()),
-        Some(other) => Err(type_error(&format!(
-            "a contextvars.Context was expected, got {}",
-            object::full_type_name(other)
-        ))),
+        Some(other) => {
+            #[cfg(Py_3_15)]
+            let kind = object::qualified_type_name(other)?;
+            #[cfg(not(Py_3_15))]
+            let kind = object::full_type_name(other);
+            Err(type_error(&format!("a contextvars.Context was expected, got {kind}")))
+        }
     }
 }
 
