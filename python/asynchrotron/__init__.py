@@ -34,6 +34,7 @@ else:
 
     from ._core import Future as Future
     from ._core import Handle as Handle
+    from ._core import Lock as Lock
     from ._core import Task as Task
     from ._core import TimerHandle as TimerHandle
     from ._core import all_tasks as all_tasks

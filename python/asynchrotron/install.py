@@ -27,6 +27,7 @@ _NATIVE = (
     "Task",
     "Handle",
     "TimerHandle",
+    "Lock",
     "sleep",
     "current_task",
     "all_tasks",

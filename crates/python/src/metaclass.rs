@@ -10,6 +10,7 @@ use crate::future::Future;
 use crate::handle::{Handle, TimerHandle};
 use crate::state::imports;
 use crate::task::Task;
+use std::sync::RwLock;
 
 /// A class object; only its address is used.
 #[repr(C)]
@@ -24,6 +25,22 @@ unsafe impl Native for Class {
     }
 }
 
+/// Classes made at import, each with the stdlib's class that it stands for; both live for ever.
+static TWINS: RwLock<Vec<(usize, usize)>> = RwLock::new(Vec::new());
+
+/// Lets `class` stand for `twin`.
+pub(crate) fn adopt(class: &Obj, twin: Obj) {
+    if let Ok(mut twins) = TWINS.write() {
+        twins.push((class.clone().into_ptr() as usize, twin.into_ptr() as usize));
+    }
+}
+
+/// What `__class__` shows: the stdlib's class for an instance of the very class that stands for it.
+pub(crate) fn shown_class(instance: Raw) -> Obj {
+    let class: Raw = object::type_of(instance).cast();
+    Obj::from_borrowed(twin(class).unwrap_or(class))
+}
+
 /// The stdlib's class that `class` stands for.
 fn twin(class: Raw) -> Option<Raw> {
     if class == Future::type_object().cast() {
@@ -35,7 +52,11 @@ fn twin(class: Raw) -> Option<Raw> {
     } else if class == TimerHandle::type_object().cast() {
         Some(imports::stdlib_timer_handle())
     } else {
-        None
+        let twins = TWINS.read().ok()?;
+        twins
+            .iter()
+            .find(|(ours, _)| *ours == class as usize)
+            .map(|(_, theirs)| *theirs as Raw)
     }
 }
 

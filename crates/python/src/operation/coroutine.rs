@@ -1,7 +1,7 @@
 //! What makes an Operation a coroutine to those who look: `send`, `throw`, `close`, the `cr_` attributes, the class it
 //! claims, the warning when nobody awaited it. Texts are those of `genobject.c`.
 
-use super::{Extra, FREE_OPERATIONS, Kind, Operation, Stage, Step, TRACKED, function};
+use super::{Extra, FREE_OPERATIONS, Kind, Operation, Stage, Step, TRACKED};
 use crate::ffi::error::{self, PyResult, owned, runtime_error, type_error, value_error};
 use crate::ffi::trampoline::{self, fastcall, noargs, onearg, property, unary_slot};
 use crate::ffi::types::{Method, TypeSpec};
@@ -184,10 +184,11 @@ fn close(this: &Operation) -> PyResult<()> {
     match this.stage.get() {
         Stage::Running => Err(value_error("coroutine already executing")),
         Stage::Closed => Ok(()),
-        Stage::Created | Stage::Suspended => {
+        Stage::Created => {
             this.finish();
             Ok(())
         }
+        Stage::Suspended => this.close_suspended(),
     }
 }
 
@@ -199,7 +200,7 @@ fn class(_this: &Operation) -> PyResult<Obj> {
 }
 
 fn of_function(this: &Operation, name: &str) -> PyResult<Obj> {
-    call::getattr(function::original(this.kind.get()), call::interned(name)?.as_ptr())
+    call::getattr(this.original(), call::interned(name)?.as_ptr())
 }
 
 fn show_name(this: &Operation) -> PyResult<Obj> {
@@ -341,7 +342,15 @@ unsafe extern "C" fn finalize(slf: Raw) {
     let this = unsafe { &*slf.cast::<Operation>() };
     match this.stage.get() {
         Stage::Running | Stage::Closed => {}
-        Stage::Suspended => trampoline::enter_void(|| this.finish()),
+        Stage::Suspended => trampoline::enter_void(|| {
+            let interrupted = error::take_if_any();
+            if this.close_suspended().is_err() {
+                write_unraisable(this);
+            }
+            if let Some(interrupted) = interrupted {
+                let Raised = error::restore(interrupted);
+            }
+        }),
         Stage::Created => trampoline::enter_void(|| {
             let interrupted = error::take_if_any();
             if warn_never_awaited(this).is_err() {
@@ -367,7 +376,12 @@ unsafe extern "C" fn dealloc(slf: Raw) {
         // SAFETY: tp_dealloc's receiver.
         let this = unsafe { &*slf.cast::<Operation>() };
         let mut fresh = true;
-        if this.stage.get() == Stage::Created && !crate::ffi::thread::is_finalizing() && !is_interrupted() {
+        let unfinished = match this.stage.get() {
+            Stage::Created => !crate::ffi::thread::is_finalizing() && !is_interrupted(),
+            Stage::Suspended => this.behaviour().is_some(),
+            Stage::Running | Stage::Closed => false,
+        };
+        if unfinished {
             // The finaliser shows it to Python code, which may keep it: it must be as whole as any object.
             this.track();
             // SAFETY: A1; a negative answer means that it was kept.
@@ -392,6 +406,7 @@ unsafe extern "C" fn dealloc(slf: Raw) {
         this.sent.set(0);
         this.since.set(0);
         this.kind.set(Kind::Sleep);
+        this.point.set(0);
         this.stage.set(Stage::Created);
         this.flags.set(0);
         if !(fresh && FREE_OPERATIONS.push(slf)) {

@@ -5,7 +5,7 @@
 //! fit, so that errors are worded as the running version words them. Like any Python function, and unlike built-in
 //! ones, they become methods when they are found in a class.
 
-use super::{KINDS, Kind, Operation};
+use super::{Behaviour, Bound, KINDS, Kind, Operation};
 use crate::event_loop::EventLoop;
 use crate::ffi::error::{PyResult, owned};
 use crate::ffi::trampoline::{self, noargs, unary_slot};
@@ -106,9 +106,10 @@ struct Function {
     original: Slot,
     weaklist: Cell<Raw>,
     kind: Cell<Kind>,
+    behaviour: Cell<Option<&'static Behaviour>>,
 }
 
-// SAFETY: repr(C), header first; zero is valid for every field (Kind::Sleep is 0).
+// SAFETY: repr(C), header first; zero is valid for every field (Kind::Sleep is 0, None is null).
 unsafe impl Native for Function {
     fn type_object() -> *mut c::PyTypeObject {
         state().types.operation_function()
@@ -146,6 +147,13 @@ impl Call {
         for (place, value) in bound.iter_mut().zip(positional) {
             *place = Some(*value);
         }
+        self.bind_keywords(parameters, &mut bound)?;
+        let required = parameters.len() - usize::from(optional);
+        bound[..required].iter().all(Option::is_some).then_some(bound)
+    }
+
+    /// Puts the keyword arguments into their places. `None` if they do not fit.
+    fn bind_keywords(&self, parameters: &[&CStr], bound: &mut [Option<Raw>]) -> Option<()> {
         let keywords = if self.kwnames.is_null() {
             0
         } else {
@@ -162,8 +170,7 @@ impl Call {
                 return None;
             }
         }
-        let required = parameters.len() - usize::from(optional);
-        bound[..required].iter().all(Option::is_some).then_some(bound)
+        Some(())
     }
 
     /// The stdlib's own answer: an error in most cases.
@@ -205,6 +212,38 @@ unsafe extern "C" fn call_socket_method(callable: Raw, args: *const Raw, nargsf:
         }
         given.forward(function.original.ptr())
     })
+}
+
+unsafe extern "C" fn call_behaviour(callable: Raw, args: *const Raw, nargsf: usize, kwnames: Raw) -> Raw {
+    trampoline::enter(|| {
+        // SAFETY: a vectorcall's receiver.
+        let function = unsafe { &*callable.cast::<Function>() };
+        let given = Call { args, nargsf, kwnames };
+        if let Some(behaviour) = function.behaviour.get()
+            && let Some(bound) = bind_all(behaviour, &given)
+            && let Some(operation) = (behaviour.create)(behaviour, &bound)?
+        {
+            return Ok(operation);
+        }
+        given.forward(function.original.ptr())
+    })
+}
+
+/// The arguments in their places. `None` if they do not fit.
+#[inline]
+fn bind_all(behaviour: &Behaviour, given: &Call) -> Option<Bound> {
+    let positional = given.positional();
+    let mut bound = [None; 4];
+    if positional.len() > behaviour.parameters.len() {
+        return None;
+    }
+    for (place, value) in bound.iter_mut().zip(positional) {
+        *place = Some(*value);
+    }
+    if !given.kwnames.is_null() {
+        given.bind_keywords(behaviour.parameters, &mut bound)?;
+    }
+    bound[..behaviour.required].iter().all(Option::is_some).then_some(bound)
 }
 
 // ---- what programs look at -----------------------------------------------------------------------
@@ -329,6 +368,46 @@ fn make(kind: Kind, entry: c::vectorcallfunc) -> PyResult<Obj> {
     function.kind.set(kind);
     function.original.set(Obj::from_borrowed(original(kind)));
     Ok(function.into_obj())
+}
+
+/// The function of a behaviour, or None where the running version has no such function.
+pub(crate) fn of_behaviour(behaviour: &'static Behaviour) -> PyResult<Option<Obj>> {
+    let mut owner = call::import(behaviour.module)?;
+    if !behaviour.class.is_empty() {
+        match call::getattr_optional(owner.as_ptr(), call::interned(behaviour.class)?.as_ptr())? {
+            Some(class) => owner = class,
+            None => return Ok(None),
+        }
+    }
+    let Some(original) = call::getattr_optional(owner.as_ptr(), call::interned(behaviour.name)?.as_ptr())? else {
+        return Ok(None);
+    };
+    behaviour
+        .original
+        .0
+        .store(original.clone().into_ptr(), Ordering::Relaxed);
+    let obj = types::allocate(Function::type_object())?;
+    // SAFETY: freshly made of this very type.
+    let function = unsafe { Own::<Function>::from_obj_unchecked(obj) };
+    function.vectorcall.set(Some(call_behaviour));
+    function.kind.set(Kind::Other);
+    function.behaviour.set(Some(behaviour));
+    function.original.set(original);
+    Ok(Some(function.into_obj()))
+}
+
+/// Gives `class` the coroutine methods that the running version has.
+pub(crate) fn add_methods(class: &Obj, behaviours: &[&'static Behaviour]) -> PyResult<()> {
+    for behaviour in behaviours {
+        if let Some(method) = of_behaviour(behaviour)? {
+            call::setattr(
+                class.as_ptr(),
+                call::interned(behaviour.name)?.as_ptr(),
+                method.as_ptr(),
+            )?;
+        }
+    }
+    Ok(())
 }
 
 fn look_up() -> PyResult<Table> {

@@ -1,10 +1,13 @@
-//! Operation: the native stand-in for the coroutine object that `asyncio.sleep()` or `loop.sock_recv()` returns.
+//! Operation: the native stand-in for the coroutine object that `asyncio.sleep()`, `loop.sock_recv()` or `lock.acquire()`
+//! returns.
 //!
 //! To programs it is a coroutine (`coroutine.rs` has what they look at, `function.rs` the functions that make one). The
 //! interpreter drives it through slots: awaiting it makes no iterator object, ending with None makes no
 //! `StopIteration`. What completes at once never suspends. What must wait makes a Future and yields that, as any
-//! coroutine would, so a C task, a hand-written `send` loop or another library's runner can drive it, too. Each kind has
-//! a start, what happens when its wait is over, and a cleanup: `sleep.rs`, `sock.rs`.
+//! coroutine would, so a C task, a hand-written `send` loop or another library's runner can drive it, too.
+//!
+//! What sleeps and what sockets do is in `sleep.rs` and `sock.rs`. All others have a `Behaviour`: what happens at the
+//! start, when what it waits for is there, and when that fails or something is thrown at it.
 //!
 //! Invariants
 //! - I1: `waiter` is set only while suspended. With `NATIVE` it is a `Future`, otherwise the iterator of another loop's
@@ -13,9 +16,10 @@
 //! - I3: the collector tracks an operation exactly if `TRACKED` is set: from birth if its arguments may be part of a
 //!   cycle, otherwise from the first wait on.
 //! - I4: while the stage is `Running` nobody else starts, resumes, closes or clears it.
+//! - I5: `since` is the address of a `Behaviour`, all of which are statics, exactly if the kind is `Other`.
 
 mod coroutine;
-mod function;
+pub(crate) mod function;
 mod sleep;
 mod sock;
 
@@ -29,9 +33,9 @@ use crate::ffi::{Native, Obj, Own, Raw, Slot, c, call, error, object, slot, type
 use crate::future::{Future, Outcome};
 use crate::state::state;
 use std::cell::Cell;
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -44,8 +48,11 @@ pub(crate) enum Kind {
     SendAll,
     SendTo,
     Accept,
+    /// Has a `Behaviour`.
+    Other,
 }
 
+/// Those with functions of their own in `function.rs`.
 const KINDS: usize = Kind::Accept as usize + 1;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,10 +65,57 @@ enum Stage {
 }
 
 /// What a start or a resumption came to.
-enum Step {
+pub(crate) enum Step {
     /// Yields this: a future to wait for, or None.
     Blocked(Obj),
     Done(Obj),
+}
+
+/// A coroutine function of the stdlib, and what its native coroutines do. Each is a static.
+///
+/// The three steps run with the stage `Running` (I4); each may run any Python code, and ends the operation unless it
+/// blocks. `Operation::wait_for` blocks.
+pub(crate) struct Behaviour {
+    /// Where the stdlib has it; `class` is empty for a function of the module.
+    pub(crate) module: &'static str,
+    pub(crate) class: &'static str,
+    pub(crate) name: &'static str,
+    /// Parameters by name, the receiver of a method first; those after the first `required` may be left out.
+    pub(crate) parameters: &'static [&'static CStr],
+    pub(crate) required: usize,
+    /// Makes the operation from the arguments; None calls the stdlib's function instead. Usually `Operation::create`,
+    /// after a look at the receiver.
+    pub(crate) create: fn(&'static Behaviour, &Bound) -> PyResult<Option<Obj>>,
+    pub(crate) start: fn(&Operation) -> PyResult<Step>,
+    /// What it waits for is there.
+    pub(crate) resume: fn(&Operation, Obj) -> PyResult<Step>,
+    /// What it waits for has failed, or this was thrown at its await: an `except BaseException` and `finally` in one.
+    /// `GeneratorExit` when it is closed: blocking is an error then.
+    pub(crate) raised: fn(&Operation, Obj) -> PyResult<Step>,
+    /// The stdlib's function, found at import.
+    pub(crate) original: Original,
+}
+
+/// Arguments in the order of `Behaviour::parameters`, borrowed for the call.
+pub(crate) type Bound = [Option<Raw>; 4];
+
+/// The stdlib's function of a `Behaviour`; None in a version that has no such function.
+pub(crate) struct Original(AtomicPtr<c::PyObject>);
+
+impl Original {
+    pub(crate) const fn new() -> Original {
+        Original(AtomicPtr::new(ptr::null_mut()))
+    }
+
+    #[inline]
+    fn get(&self) -> Raw {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// For `Behaviour::raised` where nothing handles an exception.
+pub(crate) fn raise_it(_this: &Operation, exception: Obj) -> PyResult<Step> {
+    Err(error::restore(exception))
 }
 
 /// `waiter` is a native future (I1).
@@ -89,22 +143,24 @@ pub(crate) struct Operation {
     weaklist: Cell<Raw>,
     event_loop: Slot,
     waiter: Slot,
-    /// The delay, or the socket.
-    first: Slot,
+    /// The delay, or the socket, or the first argument (the receiver of a method).
+    pub(crate) first: Slot,
     /// The result, or the buffer, size or data.
-    second: Slot,
+    pub(crate) second: Slot,
     /// The timer of another loop, or the address or number of bytes.
-    third: Slot,
+    pub(crate) third: Slot,
     extra: Cell<*mut Extra>,
     /// How much of the data is sent.
     sent: Cell<usize>,
-    /// The poll after which the wait began, by its time.
+    /// The poll after which the wait began, by its time; the behaviour's address if the kind is `Other` (I5).
     since: Cell<u64>,
     /// Where it is registered while it waits.
     fd: Cell<c_int>,
     kind: Cell<Kind>,
     stage: Cell<Stage>,
     flags: Cell<u8>,
+    /// At which of its awaits it is, in its behaviour's own numbers.
+    pub(crate) point: Cell<u8>,
 }
 
 // SAFETY: repr(C), header first; zero is valid for every field (Kind::Sleep and Stage::Created are 0).
@@ -158,6 +214,36 @@ impl Operation {
         this.track();
         this.note_origin()?;
         Ok(this.into_obj())
+    }
+
+    /// One with a behaviour: the arguments become `first`, `second` and `third`.
+    #[inline]
+    pub(crate) fn create(behaviour: &'static Behaviour, bound: &Bound) -> PyResult<Option<Obj>> {
+        let this = Operation::allocate()?;
+        this.kind.set(Kind::Other);
+        this.since.set(ptr::from_ref(behaviour) as u64);
+        for (place, argument) in [&this.first, &this.second, &this.third].into_iter().zip(bound) {
+            if let Some(argument) = argument {
+                place.set_option(Some(Obj::from_borrowed(*argument)));
+            }
+        }
+        this.note_origin()?;
+        Ok(Some(this.into_obj()))
+    }
+
+    #[inline]
+    fn behaviour(&self) -> Option<&'static Behaviour> {
+        if self.kind.get() != Kind::Other {
+            return None;
+        }
+        // SAFETY: I5.
+        unsafe { (self.since.get() as *const Behaviour).as_ref() }
+    }
+
+    /// Does it do this?
+    #[inline]
+    pub(crate) fn is(&self, behaviour: &'static Behaviour) -> bool {
+        self.behaviour().is_some_and(|own| ptr::eq(own, behaviour))
     }
 
     #[inline]
@@ -244,11 +330,26 @@ impl Operation {
 
     #[inline]
     fn start(&self) -> PyResult<Step> {
-        if self.kind.get() == Kind::Sleep {
-            sleep::start(self)
-        } else {
-            sock::start(self)
+        match self.behaviour() {
+            Some(behaviour) => (behaviour.start)(self),
+            None if self.kind.get() == Kind::Sleep => sleep::start(self),
+            None => sock::start(self),
         }
+    }
+
+    /// What its await came to, for one with a behaviour.
+    #[inline]
+    fn go_on(&self, behaviour: &'static Behaviour, awaited: PyResult<Step>) -> PyResult<Step> {
+        let exception = match awaited {
+            Ok(Step::Blocked(yielded)) => return Ok(Step::Blocked(yielded)),
+            Ok(Step::Done(value)) => {
+                drop(self.waiter.take());
+                return (behaviour.resume)(self, value);
+            }
+            Err(error::Raised) => error::take(),
+        };
+        drop(self.waiter.take());
+        (behaviour.raised)(self, exception)
     }
 
     #[inline]
@@ -257,11 +358,24 @@ impl Operation {
         if waiter.is_null() {
             return Ok(Step::Done(self.second.get_or_none()));
         }
+        let behaviour = self.behaviour();
         if !self.has(NATIVE) {
-            return sleep::resume_foreign(waiter);
+            let awaited = sleep::resume_foreign(waiter);
+            return match behaviour {
+                Some(behaviour) => self.go_on(behaviour, awaited),
+                None => awaited,
+            };
         }
         // SAFETY: I1; the slot keeps it while running (I4).
         let future = unsafe { &*waiter.cast::<Future>() };
+        if let Some(behaviour) = behaviour {
+            let awaited = match future.poll() {
+                Ok(Outcome::Pending) => return Ok(Step::Blocked(Obj::from_borrowed(waiter))),
+                Ok(Outcome::Value(value)) => Ok(Step::Done(value)),
+                Err(raised) => Err(raised),
+            };
+            return self.go_on(behaviour, awaited);
+        }
         Ok(match future.poll()? {
             Outcome::Pending => Step::Blocked(Obj::from_borrowed(waiter)),
             Outcome::Value(_) if self.has(NOTIFIED) => sock::receive(self)?,
@@ -286,15 +400,51 @@ impl Operation {
         Step::Blocked(yielded)
     }
 
+    /// Awaits `awaitable`, for one with a behaviour; what comes of it goes to `resume` or `raised`. A future that is
+    /// done already is not waited for.
+    pub(crate) fn wait_for(&self, awaitable: Obj) -> PyResult<Step> {
+        if let Some(future) = Future::of_exact(awaitable.as_ptr()) {
+            return self.wait_for_future(future.own());
+        }
+        let iterator = await_iterator(&awaitable)?;
+        drop(awaitable);
+        self.put(NATIVE, false);
+        self.waiter.set_option(Some(iterator.clone()));
+        self.track();
+        let awaited = sleep::resume_foreign(iterator.as_ptr());
+        match self.behaviour() {
+            Some(behaviour) => self.go_on(behaviour, awaited),
+            None => awaited,
+        }
+    }
+
+    /// `wait_for` a native future, which most are.
+    #[inline]
+    pub(crate) fn wait_for_future(&self, future: Own<Future>) -> PyResult<Step> {
+        if future.is_done() {
+            let awaited = future.result().map(Step::Done);
+            return match self.behaviour() {
+                Some(behaviour) => self.go_on(behaviour, awaited),
+                None => awaited,
+            };
+        }
+        future.blocking.set(true);
+        let yielded = future.obj();
+        self.waiter.set_option(Some(future.into_obj()));
+        self.put(NATIVE, true);
+        self.track();
+        Ok(Step::Blocked(yielded))
+    }
+
     /// Ends it: takes back what it registered and lets go of everything. An exception that is set stays so.
     #[inline]
     fn finish(&self) {
         self.stage.set(Stage::Closed);
         if let Some(waiter) = self.waiter.take() {
-            if self.kind.get() == Kind::Sleep {
-                sleep::cleanup(self, &waiter);
-            } else {
-                sock::cleanup(self);
+            match self.kind.get() {
+                Kind::Sleep => sleep::cleanup(self, &waiter),
+                Kind::Other => {}
+                _ => sock::cleanup(self),
             }
         }
         self.drop_shadow();
@@ -304,7 +454,47 @@ impl Operation {
         self.event_loop.clear();
     }
 
-    /// Raises `exception` at its await: no kind handles one, so it ends.
+    /// Raises `exception` where one with a behaviour is suspended.
+    fn throw_at_await(&self, behaviour: &'static Behaviour, exception: Obj) -> PyResult<Step> {
+        self.stage.set(Stage::Running);
+        let waiter = self.waiter.get();
+        let awaited = match waiter {
+            Some(iterator) if !self.has(NATIVE) => throw_into(&iterator, exception),
+            _ => Err(error::restore(exception)),
+        };
+        let outcome = self.go_on(behaviour, awaited);
+        match outcome {
+            Ok(Step::Blocked(_)) => self.stage.set(Stage::Suspended),
+            Ok(Step::Done(_)) => self.finish(),
+            Err(raised) => {
+                self.finish();
+                return Err(without_stop_iteration(raised, "coroutine"));
+            }
+        }
+        outcome
+    }
+
+    /// Ends a suspended one as `close()` does: with `GeneratorExit` at its await.
+    fn close_suspended(&self) -> PyResult<()> {
+        let Some(behaviour) = self.behaviour() else {
+            self.finish();
+            return Ok(());
+        };
+        // SAFETY: statics of the interpreter.
+        let (exit, stop) = unsafe { (c::PyExc_GeneratorExit, c::PyExc_StopIteration) };
+        let exception = call::call0(exit)?;
+        match self.throw_at_await(behaviour, exception) {
+            Ok(Step::Done(_)) => Ok(()),
+            Ok(Step::Blocked(_)) => Err(runtime_error("coroutine ignored GeneratorExit")),
+            Err(error::Raised) if error::matches(exit) || error::matches(stop) => {
+                error::clear();
+                Ok(())
+            }
+            Err(raised) => Err(raised),
+        }
+    }
+
+    /// Raises `exception` at its await: neither sleeps nor socket operations handle one, so they end.
     fn end_with(&self, exception: Obj) -> PyResult<Step> {
         let stage = self.stage.get();
         if stage == Stage::Running || stage == Stage::Closed {
@@ -312,6 +502,9 @@ impl Operation {
             return Err(self.cannot_advance());
         }
         let (suspended, waiting) = (stage == Stage::Suspended, self.waiter.is_set());
+        if let Some(behaviour) = self.behaviour().filter(|_| suspended) {
+            return self.throw_at_await(behaviour, exception);
+        }
         self.finish();
         // SAFETY: a static of the interpreter.
         if waiting && error::is_instance_of(exception.as_ptr(), unsafe { c::PyExc_StopIteration }) {
@@ -381,13 +574,21 @@ impl Operation {
         Ok(())
     }
 
+    /// The stdlib's coroutine function.
+    fn original(&self) -> Raw {
+        match self.behaviour() {
+            Some(behaviour) => behaviour.original.get(),
+            None => function::original(self.kind.get()),
+        }
+    }
+
     /// The stdlib's coroutine for the same call.
     #[cold]
     fn shadow(&self) -> PyResult<Obj> {
         if let Some(shadow) = self.extra_if_any().and_then(|extra| extra.shadow.clone()) {
             return Ok(shadow);
         }
-        let event_loop = if self.kind.get() == Kind::Sleep {
+        let event_loop = if matches!(self.kind.get(), Kind::Sleep | Kind::Other) {
             None
         } else {
             self.event_loop.get()
@@ -396,7 +597,7 @@ impl Operation {
         // The third of a sleep is not an argument.
         let arguments = held.iter().take(if self.kind.get() == Kind::Sleep { 3 } else { 4 });
         let arguments: Vec<Raw> = arguments.flatten().map(Obj::as_ptr).collect();
-        let shadow = call::call(function::original(self.kind.get()), &arguments, None)?;
+        let shadow = call::call(self.original(), &arguments, None)?;
         self.extra().shadow = Some(shadow.clone());
         Ok(shadow)
     }
@@ -438,6 +639,48 @@ impl Operation {
             }
         }
         0
+    }
+}
+
+/// `awaitable.__await__()`, or the coroutine itself.
+fn await_iterator(awaitable: &Obj) -> PyResult<Obj> {
+    let kind = object::type_of(awaitable.as_ptr());
+    if kind == &raw mut c::PyCoro_Type || kind == Operation::type_object() {
+        return Ok(awaitable.clone());
+    }
+    // SAFETY: A1; a type's table of slots, where it has one.
+    let am_await = unsafe { (*kind).tp_as_async.as_ref() }.and_then(|slots| slots.am_await);
+    match am_await {
+        // SAFETY: A1; a slot called with its own object.
+        Some(am_await) => error::owned(unsafe { am_await(awaitable.as_ptr()) }),
+        None => Err(error::type_error(&format!(
+            "object {} can't be used in 'await' expression",
+            object::full_type_name(awaitable.as_ptr())
+        ))),
+    }
+}
+
+/// `iterator.throw(exception)`, as an await hands on what is thrown at it.
+fn throw_into(iterator: &Obj, exception: Obj) -> PyResult<Step> {
+    // SAFETY: a static of the interpreter.
+    if error::is_instance_of(exception.as_ptr(), unsafe { c::PyExc_GeneratorExit }) {
+        let close = call::getattr_optional(iterator.as_ptr(), crate::state::names::close())?;
+        if let Some(close) = close {
+            call::call0(close.as_ptr())?;
+        }
+        return Err(error::restore(exception));
+    }
+    let Some(throw) = call::getattr_optional(iterator.as_ptr(), crate::state::names::throw())? else {
+        return Err(error::restore(exception));
+    };
+    match call::call1(throw.as_ptr(), exception.as_ptr()) {
+        Ok(yielded) => Ok(Step::Blocked(yielded)),
+        // SAFETY: a static of the interpreter.
+        Err(error::Raised) if error::matches(unsafe { c::PyExc_StopIteration }) => {
+            let stop = error::take();
+            call::getattr(stop.as_ptr(), call::interned("value")?.as_ptr()).map(Step::Done)
+        }
+        Err(raised) => Err(raised),
     }
 }
 

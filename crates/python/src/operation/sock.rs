@@ -453,7 +453,7 @@ fn attempt_by_method(this: &Operation, socket: &Obj) -> PyResult<Obj> {
             invoke("setblocking", &[connection.as_ptr(), Obj::bool(false).as_ptr()])?;
             call::tuple(&[connection.as_ptr(), address.as_ptr()])
         }
-        Kind::Sleep | Kind::SendAll => Err(error::system_error("not an attempt of this kind")),
+        Kind::Sleep | Kind::SendAll | Kind::Other => Err(error::system_error("not an attempt of this kind")),
     }
 }
 

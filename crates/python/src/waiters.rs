@@ -1,0 +1,192 @@
+//! What the primitives share: the loop they are bound to, and who waits.
+
+use crate::event_loop::EventLoop;
+use crate::ffi::error::{PyResult, runtime_error};
+use crate::ffi::{Native, Obj, Raw, Slot, c, call, object, slot};
+use crate::future::Future;
+use crate::state::imports;
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::ffi::{c_int, c_void};
+use std::ptr;
+
+/// The running loop, or None.
+#[inline]
+pub(crate) fn running_loop() -> PyResult<Obj> {
+    match EventLoop::running() {
+        Some(running) => Ok(running.obj()),
+        None => call::call0(imports::get_running_loop_or_none()),
+    }
+}
+
+/// `loop.create_future()`.
+#[inline]
+pub(crate) fn create_future(event_loop: &Obj) -> PyResult<Obj> {
+    match EventLoop::of(event_loop.as_ptr()) {
+        Some(native) => native.create_future(),
+        None => call::call_method(call::interned("create_future")?.as_ptr(), &[event_loop.as_ptr()], None),
+    }
+}
+
+/// `mixins._LoopBoundMixin`: bound to the loop it first waited on.
+#[repr(transparent)]
+pub(crate) struct LoopBinding(Slot);
+
+impl LoopBinding {
+    /// The running loop; `owner` is bound to it from now on, or else it must be the one it is bound to.
+    #[inline]
+    pub(crate) fn get(&self, owner: Raw) -> PyResult<Obj> {
+        let running = running_loop()?;
+        let bound = self.0.ptr();
+        if bound == running.as_ptr() {
+            return Ok(running);
+        }
+        if bound.is_null() || object::is_none(bound) {
+            self.0.set(running.clone());
+            return Ok(running);
+        }
+        Err(runtime_error(&format!(
+            "{} is bound to a different event loop",
+            call::repr(owner)?
+        )))
+    }
+
+    /// `_loop`, and for the collector.
+    pub(crate) fn slot(&self) -> &Slot {
+        &self.0
+    }
+}
+
+/// A waiter is done: a native future looked at directly, any other asked.
+#[inline]
+pub(crate) fn is_done(waiter: &Obj) -> PyResult<bool> {
+    match Future::of_exact(waiter.as_ptr()) {
+        Some(native) => Ok(native.is_done()),
+        None => ask(waiter, "done"),
+    }
+}
+
+#[inline]
+pub(crate) fn is_cancelled(waiter: &Obj) -> PyResult<bool> {
+    match Future::of_exact(waiter.as_ptr()) {
+        Some(native) => Ok(native.state() == crate::future::State::Cancelled),
+        None => ask(waiter, "cancelled"),
+    }
+}
+
+#[cold]
+fn ask(waiter: &Obj, method: &str) -> PyResult<bool> {
+    let answer = call::call_method(call::interned(method)?.as_ptr(), &[waiter.as_ptr()], None)?;
+    call::is_true(answer.as_ptr())
+}
+
+#[inline]
+pub(crate) fn set_result(waiter: &Obj, result: Obj) -> PyResult<()> {
+    match Future::of_exact(waiter.as_ptr()) {
+        Some(native) => native.set_result(result),
+        None => {
+            let name = call::interned("set_result")?;
+            call::call_method(name.as_ptr(), &[waiter.as_ptr(), result.as_ptr()], None).map(drop)
+        }
+    }
+}
+
+/// Futures, first come first served. A null pointer is an empty queue, so that zeroed memory is one.
+///
+/// Nothing here runs Python code except dropping what is returned.
+pub(crate) struct WaiterQueue(Cell<*mut VecDeque<Obj>>);
+
+impl WaiterQueue {
+    #[allow(clippy::mut_from_ref)]
+    #[inline]
+    fn inner(&self) -> Option<&mut VecDeque<Obj>> {
+        // SAFETY: null or a box of ours; A1: no other thread, and no borrow outlives a method of this type.
+        unsafe { self.0.get().as_mut() }
+    }
+
+    #[inline]
+    pub(crate) fn push(&self, waiter: Obj) {
+        if self.0.get().is_null() {
+            self.0.set(Box::into_raw(Box::default()));
+        }
+        if let Some(queue) = self.inner() {
+            queue.push_back(waiter);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn first(&self) -> Option<Obj> {
+        self.inner()?.front().cloned()
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.inner().map_or(0, |queue| queue.len())
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Has anybody ever waited? (`_waiters` is None until then.)
+    pub(crate) fn is_used(&self) -> bool {
+        !self.0.get().is_null()
+    }
+
+    /// Takes out the waiter, which is the first in most cases.
+    #[inline]
+    pub(crate) fn remove(&self, waiter: Raw) -> Option<Obj> {
+        let queue = self.inner()?;
+        let index = queue.iter().position(|other| other.is(waiter))?;
+        queue.remove(index)
+    }
+
+    /// New references to all of them, in order.
+    pub(crate) fn all(&self) -> Vec<Obj> {
+        self.inner()
+            .map_or_else(Vec::new, |queue| queue.iter().cloned().collect())
+    }
+
+    /// The first one for which `wanted` holds. `wanted` may run Python code: it looks at a copy.
+    pub(crate) fn find(&self, wanted: impl Fn(&Obj) -> PyResult<bool>) -> PyResult<Option<Obj>> {
+        for waiter in self.all() {
+            if wanted(&waiter)? {
+                return Ok(Some(waiter));
+            }
+        }
+        Ok(None)
+    }
+
+    /// For `tp_clear` and `tp_dealloc`.
+    pub(crate) fn clear(&self) {
+        let queue = self.0.replace(ptr::null_mut());
+        if !queue.is_null() {
+            // SAFETY: made by `push`, taken out above.
+            drop(unsafe { Box::from_raw(queue) });
+        }
+    }
+
+    /// For `tp_traverse`.
+    pub(crate) fn traverse(&self, visit: c::visitproc, arg: *mut c_void) -> c_int {
+        let Some(queue) = self.inner() else { return 0 };
+        for waiter in queue.iter() {
+            let code = slot::visit_raw(waiter.as_ptr(), visit, arg);
+            if code != 0 {
+                return code;
+            }
+        }
+        0
+    }
+
+    /// `_waiters` for those who look: None if there never was one, else a copy.
+    pub(crate) fn show(&self) -> PyResult<Obj> {
+        if !self.is_used() {
+            return Ok(Obj::none());
+        }
+        let all: Vec<Obj> = self.all();
+        let raws: Vec<Raw> = all.iter().map(Obj::as_ptr).collect();
+        let deque = call::import_from("collections", "deque")?;
+        call::call1(deque.as_ptr(), call::tuple(&raws)?.as_ptr())
+    }
+}
