@@ -98,6 +98,8 @@ pub(crate) struct Inner {
 pub(crate) struct Bell {
     rung: Mutex<u64>,
     changed: Condvar,
+    /// Threads that wait or are about to. Written attached; a ringer that sees none has nobody to wake (A1).
+    waiting: AtomicU32,
 }
 
 impl Bell {
@@ -105,15 +107,28 @@ impl Bell {
         *self.rung.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Without anybody waiting it costs a load: waking is a system call.
+    #[inline]
     pub(crate) fn notify(&self) {
+        if self.waiting.load(Ordering::Acquire) > 0 {
+            self.ring();
+        }
+    }
+
+    #[cold]
+    fn ring(&self) {
         *self.rung.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.changed.notify_all();
     }
 
-    /// Blocks until it rang after `count` was `seen`. Not attached: the ringer needs the GIL.
+    /// Blocks, detached, until it rings after `count` was `seen`; the caller found its reason to wait while attached.
     pub(crate) fn wait(&self, seen: u64) {
-        let guard = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.changed.wait_while(guard, |rung| *rung == seen));
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        thread::detached(|| {
+            let guard = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(self.changed.wait_while(guard, |rung| *rung == seen));
+        });
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

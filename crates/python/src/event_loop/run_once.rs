@@ -448,7 +448,7 @@ impl EventLoop {
         while handle.has(RUNS) && !self.is_own_thread() {
             let seen = self.inner().shared_handle_ran.count();
             if handle.has(RUNS) {
-                thread::detached(|| self.inner().shared_handle_ran.wait(seen));
+                self.inner().shared_handle_ran.wait(seen);
             }
         }
     }
