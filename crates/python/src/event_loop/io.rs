@@ -72,14 +72,6 @@ impl EventLoop {
             .unwrap_or_default()
     }
 
-    /// The native transport that uses `fd` now.
-    pub(crate) fn transport_at(&self, fd: i32) -> Option<Obj> {
-        [Side::Read, Side::Write]
-            .into_iter()
-            .filter_map(|side| self.owner(fd, side))
-            .find(|owner| StreamTransport::check(owner.as_ptr()))
-    }
-
     /// Tells the owners of `fd`, if the registration is still the one the event was about.
     #[inline]
     pub(crate) fn dispatch(&self, fd: i32, generation: u32, bits: u8) -> PyResult<()> {

@@ -749,11 +749,6 @@ fn show_scheduled(_this: &EventLoop) -> PyResult<Obj> {
     call::list()
 }
 
-fn py_transport_at(this: &EventLoop, fd: Raw) -> PyResult<Obj> {
-    let fd = call::as_i64(fd)? as i32;
-    Ok(this.transport_at(fd).unwrap_or_else(Obj::none))
-}
-
 unsafe extern "C" fn init(slf: Raw, _args: Raw, _kwargs: Raw) -> c_int {
     let _ = slf;
     0
@@ -785,7 +780,6 @@ pub(crate) fn build_types(module: Raw) -> PyResult<Obj> {
         fastcall!(c"_add_writer", EventLoop, io::add_writer, c"_add_writer($self, fd, callback, /, *args, context=None)\n--\n\nCall callback(*args) whenever fd is writable; returns a Handle."),
         onearg!(c"_remove_reader", EventLoop, io::remove_reader, c"_remove_reader($self, fd, /)\n--\n\nForget the reader of fd; True if there was one."),
         onearg!(c"_remove_writer", EventLoop, io::remove_writer, c"_remove_writer($self, fd, /)\n--\n\nForget the writer of fd; True if there was one."),
-        onearg!(c"_transport_at", EventLoop, py_transport_at, c"_transport_at($self, fd, /)\n--\n\nThe native transport using fd, or None."),
         onearg!(c"_timer_handle_cancelled", EventLoop, py_timer_handle_cancelled, c"_timer_handle_cancelled($self, handle, /)\n--\n\nNote that a timer was cancelled."),
         noargs!(c"_write_to_self", EventLoop, py_write_to_self, c"_write_to_self($self, /)\n--\n\nWake the loop from any thread."),
         onearg!(c"_dispatch", EventLoop, views::dispatch, c"_dispatch($self, event, /)\n--\n\nTell the owners of a descriptor about an event taken from `_ready`."),

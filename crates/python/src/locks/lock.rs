@@ -215,11 +215,11 @@ fn release(this: &Lock) -> PyResult<()> {
 }
 
 fn repr(this: &Lock) -> PyResult<Obj> {
-    let mut state = String::from(if this.is_locked() { "locked" } else { "unlocked" });
-    if !this.waiters.is_empty() {
-        state.push_str(&format!(", waiters:{}", this.waiters.len()));
+    let state = if this.is_locked() { "locked" } else { "unlocked" };
+    match this.waiters.len() {
+        0 => super::repr_with(this.raw(), state),
+        waiting => super::repr_with(this.raw(), &format!("{state}, waiters:{waiting}")),
     }
-    super::repr_with(this.raw(), &state)
 }
 
 fn show_waiters(this: &Lock) -> PyResult<Obj> {
