@@ -76,7 +76,8 @@ unsafe impl Native for TimerHandle {
     }
 }
 
-static FREE_HANDLES: FreeList<256> = FreeList::new();
+/// Callbacks come in bursts; a kept handle is a tenth of a kilobyte.
+static FREE_HANDLES: FreeList<16384> = FreeList::new();
 static FREE_TIMER_HANDLES: FreeList<256> = FreeList::new();
 
 impl Handle {
