@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _core, _helpers, registry
 from ._core import __version__ as __version__
+from .fan_out import map as map
 from .install import install as install
 from .install import uninstall as uninstall
 
@@ -34,7 +35,10 @@ else:
 
     from ._core import Future as Future
     from ._core import Handle as Handle
+    from ._core import LifoQueue as LifoQueue
     from ._core import Lock as Lock
+    from ._core import PriorityQueue as PriorityQueue
+    from ._core import Queue as Queue
     from ._core import Task as Task
     from ._core import TimerHandle as TimerHandle
     from ._core import all_tasks as all_tasks

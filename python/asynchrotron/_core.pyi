@@ -13,6 +13,7 @@ from socket import socket
 from traceback import StackSummary
 from typing import Any, TypeAlias, TypeVar, TypeVarTuple, Unpack, final, overload
 
+from _typeshed import SupportsRichComparisonT
 from typing_extensions import disjoint_base
 
 _T = TypeVar("_T")
@@ -51,6 +52,15 @@ class Future(asyncio.Future[_T]): ...
 @disjoint_base
 class Task(asyncio.Task[_T_co]):
     """At run time a subclass of the Future above."""
+
+@disjoint_base
+class Queue(asyncio.Queue[_T]): ...
+
+class PriorityQueue(asyncio.PriorityQueue[SupportsRichComparisonT]):
+    """At run time a subclass of the Queue above."""
+
+class LifoQueue(asyncio.LifoQueue[_T]):
+    """At run time a subclass of the Queue above."""
 
 @disjoint_base
 class EventLoop:

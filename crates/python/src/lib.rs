@@ -17,6 +17,7 @@ mod locks;
 mod metaclass;
 mod module;
 mod operation;
+mod queues;
 mod state;
 mod task;
 mod transport;

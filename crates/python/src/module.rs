@@ -6,7 +6,7 @@ use crate::ffi::types::{add_to_module, leak_methods};
 use crate::ffi::{Args, Native, Obj, Raw, Slot, c, call, stop_iteration};
 use crate::future::Future;
 use crate::state::{self, Imports, Names, State, Types, imports, state};
-use crate::{event_loop, future, handle, locks, metaclass, operation, task, transport};
+use crate::{event_loop, future, handle, locks, metaclass, operation, queues, task, transport};
 use std::ffi::c_int;
 use std::ptr;
 use std::sync::atomic::Ordering;
@@ -92,6 +92,7 @@ fn exec(module: Raw) -> PyResult<()> {
     operation::build(module, &event_loop_type)?;
     add_to_module(module, c"EventLoop", &event_loop_type)?;
     locks::build(module, meta.as_ptr())?;
+    queues::build(module, meta.as_ptr())?;
     let transport_type = transport::stream::build_type(module)?;
     keep(&types.stream_transport, &transport_type);
     add_to_module(module, c"StreamTransport", &transport_type)?;

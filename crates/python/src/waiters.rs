@@ -4,7 +4,7 @@ use crate::event_loop::EventLoop;
 use crate::ffi::error::{PyResult, runtime_error};
 use crate::ffi::{Native, Obj, Raw, Slot, c, call, object, slot};
 use crate::future::Future;
-use crate::state::imports;
+use crate::state::{imports, names};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ffi::{c_int, c_void};
@@ -80,6 +80,14 @@ fn ask(waiter: &Obj, method: &str) -> PyResult<bool> {
     call::is_true(answer.as_ptr())
 }
 
+/// `waiter.cancel()`.
+pub(crate) fn cancel(waiter: &Obj) -> PyResult<()> {
+    match Future::of_exact(waiter.as_ptr()) {
+        Some(native) => native.cancel(None).map(drop),
+        None => call::call_method(names::cancel(), &[waiter.as_ptr()], None).map(drop),
+    }
+}
+
 #[inline]
 pub(crate) fn set_result(waiter: &Obj, result: Obj) -> PyResult<()> {
     match Future::of_exact(waiter.as_ptr()) {
@@ -90,6 +98,9 @@ pub(crate) fn set_result(waiter: &Obj, result: Obj) -> PyResult<()> {
         }
     }
 }
+
+/// How many places an empty queue keeps.
+const KEPT_MAX: usize = 1024;
 
 /// Futures, first come first served. A null pointer is an empty queue, so that zeroed memory is one.
 ///
@@ -112,6 +123,17 @@ impl WaiterQueue {
         if let Some(queue) = self.inner() {
             queue.push_back(waiter);
         }
+    }
+
+    /// Takes out the first. What a burst needed is given back once it is over.
+    #[inline]
+    pub(crate) fn pop(&self) -> Option<Obj> {
+        let queue = self.inner()?;
+        let first = queue.pop_front();
+        if queue.is_empty() && queue.capacity() > KEPT_MAX {
+            queue.shrink_to(0);
+        }
+        first
     }
 
     #[inline]

@@ -60,6 +60,16 @@ impl<'a> Args<'a> {
             .map(|(_, value)| value)
     }
 
+    /// The one argument, given by position or as the keyword `name`; None if there are others or none.
+    #[inline]
+    pub(crate) fn only(&self, name: &CStr) -> Option<Raw> {
+        match (self.positional, self.keyword_values) {
+            ([value], []) => Some(*value),
+            ([], [value]) => is_name(call::tuple_item(self.kwnames, 0), name).then_some(*value),
+            _ => None,
+        }
+    }
+
     /// Only a `context` keyword besides those in `also`, for the `call_*` family; `function` names it in errors.
     #[inline]
     pub(crate) fn context_only(&self, function: &str, also: &[&CStr]) -> PyResult<Option<Raw>> {

@@ -219,8 +219,10 @@ unsafe extern "C" fn call_behaviour(callable: Raw, args: *const Raw, nargsf: usi
         // SAFETY: a vectorcall's receiver.
         let function = unsafe { &*callable.cast::<Function>() };
         let given = Call { args, nargsf, kwnames };
+        // Filled in place: to move it right after would wait for the stores.
+        let mut bound = [None; 4];
         if let Some(behaviour) = function.behaviour.get()
-            && let Some(bound) = bind_all(behaviour, &given)
+            && bind_all(behaviour, &given, &mut bound)
             && let Some(operation) = (behaviour.create)(behaviour, &bound)?
         {
             return Ok(operation);
@@ -229,21 +231,21 @@ unsafe extern "C" fn call_behaviour(callable: Raw, args: *const Raw, nargsf: usi
     })
 }
 
-/// The arguments in their places. `None` if they do not fit.
+/// Puts the arguments into their places; false if they do not fit.
 #[inline]
-fn bind_all(behaviour: &Behaviour, given: &Call) -> Option<Bound> {
+fn bind_all(behaviour: &Behaviour, given: &Call, bound: &mut Bound) -> bool {
     let positional = given.positional();
-    let mut bound = [None; 4];
     if positional.len() > behaviour.parameters.len() {
-        return None;
+        return false;
     }
     for (place, value) in bound.iter_mut().zip(positional) {
         *place = Some(*value);
     }
-    if !given.kwnames.is_null() {
-        given.bind_keywords(behaviour.parameters, &mut bound)?;
+    if given.kwnames.is_null() {
+        return positional.len() >= behaviour.required;
     }
-    bound[..behaviour.required].iter().all(Option::is_some).then_some(bound)
+    given.bind_keywords(behaviour.parameters, bound).is_some()
+        && bound[..behaviour.required].iter().all(Option::is_some)
 }
 
 // ---- what programs look at -----------------------------------------------------------------------
@@ -332,6 +334,8 @@ fn build_type(module: Raw) -> PyResult<Obj> {
         c::Py_TPFLAGS_DEFAULT
             | c::Py_TPFLAGS_HAVE_VECTORCALL
             | c::Py_TPFLAGS_METHOD_DESCRIPTOR
+            // The interpreter specialises calls of methods only if their descriptor's type cannot change.
+            | c::Py_TPFLAGS_IMMUTABLETYPE
             | c::Py_TPFLAGS_DISALLOW_INSTANTIATION,
     );
     spec.weaklist_offset = Some(offset_of!(Function, weaklist));

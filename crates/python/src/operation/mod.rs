@@ -594,8 +594,13 @@ impl Operation {
             self.event_loop.get()
         };
         let held = [event_loop, self.first.get(), self.second.get(), self.third.get()];
-        // The third of a sleep is not an argument.
-        let arguments = held.iter().take(if self.kind.get() == Kind::Sleep { 3 } else { 4 });
+        // What comes after the arguments is not one: the third of a sleep, the future that a behaviour waits for.
+        let count = match self.behaviour() {
+            Some(behaviour) => 1 + behaviour.parameters.len(),
+            None if self.kind.get() == Kind::Sleep => 3,
+            None => 4,
+        };
+        let arguments = held.iter().take(count);
         let arguments: Vec<Raw> = arguments.flatten().map(Obj::as_ptr).collect();
         let shadow = call::call(self.original(), &arguments, None)?;
         self.extra().shadow = Some(shadow.clone());
