@@ -53,6 +53,23 @@ class Task(asyncio.Task[_T_co]):
     """At run time a subclass of the Future above."""
 
 @disjoint_base
+class Lock(asyncio.Lock): ...
+
+@disjoint_base
+class Event(asyncio.Event): ...
+
+@disjoint_base
+class Condition(asyncio.Condition): ...
+
+@disjoint_base
+class Semaphore(asyncio.Semaphore): ...
+
+class BoundedSemaphore(asyncio.BoundedSemaphore): ...
+
+@disjoint_base
+class Barrier(asyncio.Barrier): ...
+
+@disjoint_base
 class EventLoop:
     """The native base of asynchrotron.EventLoop; of no use alone."""
 

@@ -219,8 +219,10 @@ unsafe extern "C" fn call_behaviour(callable: Raw, args: *const Raw, nargsf: usi
         // SAFETY: a vectorcall's receiver.
         let function = unsafe { &*callable.cast::<Function>() };
         let given = Call { args, nargsf, kwnames };
+        // Filled in place: moved as a whole, words just written would be read in wider pieces, which stalls.
+        let mut bound = [None; 4];
         if let Some(behaviour) = function.behaviour.get()
-            && let Some(bound) = bind_all(behaviour, &given)
+            && bind_all(behaviour, &given, &mut bound).is_some()
             && let Some(operation) = (behaviour.create)(behaviour, &bound)?
         {
             return Ok(operation);
@@ -229,11 +231,10 @@ unsafe extern "C" fn call_behaviour(callable: Raw, args: *const Raw, nargsf: usi
     })
 }
 
-/// The arguments in their places. `None` if they do not fit.
+/// Puts the arguments into their places. `None` if they do not fit.
 #[inline]
-fn bind_all(behaviour: &Behaviour, given: &Call) -> Option<Bound> {
+fn bind_all(behaviour: &Behaviour, given: &Call, bound: &mut Bound) -> Option<()> {
     let positional = given.positional();
-    let mut bound = [None; 4];
     if positional.len() > behaviour.parameters.len() {
         return None;
     }
@@ -241,9 +242,9 @@ fn bind_all(behaviour: &Behaviour, given: &Call) -> Option<Bound> {
         *place = Some(*value);
     }
     if !given.kwnames.is_null() {
-        given.bind_keywords(behaviour.parameters, &mut bound)?;
+        given.bind_keywords(behaviour.parameters, bound)?;
     }
-    bound[..behaviour.required].iter().all(Option::is_some).then_some(bound)
+    bound[..behaviour.required].iter().all(Option::is_some).then_some(())
 }
 
 // ---- what programs look at -----------------------------------------------------------------------
