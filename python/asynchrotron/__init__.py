@@ -33,12 +33,17 @@ if TYPE_CHECKING:
 else:
     from asyncio import TaskGroup as TaskGroup  # 3.11 leaves it out of asyncio.__all__.
 
+    from ._core import Barrier as Barrier
+    from ._core import BoundedSemaphore as BoundedSemaphore
+    from ._core import Condition as Condition
+    from ._core import Event as Event
     from ._core import Future as Future
     from ._core import Handle as Handle
     from ._core import LifoQueue as LifoQueue
     from ._core import Lock as Lock
     from ._core import PriorityQueue as PriorityQueue
     from ._core import Queue as Queue
+    from ._core import Semaphore as Semaphore
     from ._core import Task as Task
     from ._core import TimerHandle as TimerHandle
     from ._core import all_tasks as all_tasks

@@ -63,6 +63,23 @@ class LifoQueue(asyncio.LifoQueue[_T]):
     """At run time a subclass of the Queue above."""
 
 @disjoint_base
+class Lock(asyncio.Lock): ...
+
+@disjoint_base
+class Event(asyncio.Event): ...
+
+@disjoint_base
+class Condition(asyncio.Condition): ...
+
+@disjoint_base
+class Semaphore(asyncio.Semaphore): ...
+
+class BoundedSemaphore(asyncio.BoundedSemaphore): ...
+
+@disjoint_base
+class Barrier(asyncio.Barrier): ...
+
+@disjoint_base
 class EventLoop:
     """The native base of asynchrotron.EventLoop; of no use alone."""
 

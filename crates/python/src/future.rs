@@ -934,19 +934,7 @@ fn class(this: &Future) -> PyResult<Obj> {
 
 /// Assigning `__class__` keeps working as for any object.
 fn set_class(this: &Future, value: Option<Raw>) -> PyResult<()> {
-    // SAFETY: a static type of the interpreter.
-    let object_type: Raw = (&raw mut c::PyBaseObject_Type).cast();
-    let descriptor = call::getattr(object_type, call::interned("__dict__")?.as_ptr())?;
-    let key = call::interned("__class__")?;
-    // SAFETY: A1.
-    let descriptor = owned(unsafe { c::PyObject_GetItem(descriptor.as_ptr(), key.as_ptr()) })?;
-    let value = value.ok_or_else(|| type_error("can't delete __class__ attribute"))?;
-    call::call_method(
-        call::interned("__set__")?.as_ptr(),
-        &[descriptor.as_ptr(), this.raw(), value],
-        None,
-    )
-    .map(drop)
+    crate::metaclass::set_class(this.raw(), value)
 }
 
 fn return_self(this: &Future) -> PyResult<Obj> {

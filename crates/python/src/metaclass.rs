@@ -2,7 +2,7 @@
 //!
 //! Only our own classes themselves widen the check; subclasses made by users behave as any class.
 
-use crate::ffi::error::PyResult;
+use crate::ffi::error::{PyResult, owned, type_error};
 use crate::ffi::trampoline::onearg;
 use crate::ffi::types::TypeSpec;
 use crate::ffi::{Native, Obj, Raw, c, call, object};
@@ -39,6 +39,19 @@ pub(crate) fn adopt(class: &Obj, twin: Obj) {
 pub(crate) fn shown_class(instance: Raw) -> Obj {
     let class: Raw = object::type_of(instance).cast();
     Obj::from_borrowed(twin(class).unwrap_or(class))
+}
+
+/// `instance.__class__ = value`, as for any object.
+pub(crate) fn set_class(instance: Raw, value: Option<Raw>) -> PyResult<()> {
+    // SAFETY: a static type of the interpreter.
+    let object_type: Raw = (&raw mut c::PyBaseObject_Type).cast();
+    let descriptor = call::getattr(object_type, call::interned("__dict__")?.as_ptr())?;
+    let key = call::interned("__class__")?;
+    // SAFETY: A1.
+    let descriptor = owned(unsafe { c::PyObject_GetItem(descriptor.as_ptr(), key.as_ptr()) })?;
+    let value = value.ok_or_else(|| type_error("can't delete __class__ attribute"))?;
+    let set = call::interned("__set__")?;
+    call::call_method(set.as_ptr(), &[descriptor.as_ptr(), instance, value], None).map(drop)
 }
 
 /// The stdlib's class that `class` stands for.

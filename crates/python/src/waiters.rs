@@ -170,12 +170,20 @@ impl WaiterQueue {
             .map_or_else(Vec::new, |queue| queue.iter().cloned().collect())
     }
 
-    /// The first one for which `wanted` holds. `wanted` may run Python code: it looks at a copy.
-    pub(crate) fn find(&self, wanted: impl Fn(&Obj) -> PyResult<bool>) -> PyResult<Option<Obj>> {
-        for waiter in self.all() {
+    #[inline]
+    fn get(&self, index: usize) -> Option<Obj> {
+        self.inner()?.get(index).cloned()
+    }
+
+    /// The first one for which `wanted` holds. `wanted` may run Python code, which may change the queue.
+    #[inline]
+    pub(crate) fn find(&self, mut wanted: impl FnMut(&Obj) -> PyResult<bool>) -> PyResult<Option<Obj>> {
+        let mut index = 0;
+        while let Some(waiter) = self.get(index) {
             if wanted(&waiter)? {
                 return Ok(Some(waiter));
             }
+            index += 1;
         }
         Ok(None)
     }

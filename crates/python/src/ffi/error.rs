@@ -130,6 +130,21 @@ pub(crate) fn restore(exception: Obj) -> Raised {
     Raised
 }
 
+/// Makes `context` what was being handled when `exception` was raised, as the interpreter does for Python code.
+#[cold]
+pub(crate) fn chain(exception: &Obj, context: &Obj) {
+    let mut earlier = Some(context.clone());
+    while let Some(link) = earlier {
+        if link.is(exception.as_ptr()) {
+            return;
+        }
+        // SAFETY: A1; a new reference or NULL.
+        earlier = Obj::from_owned(unsafe { c::PyException_GetContext(link.as_ptr()) });
+    }
+    // SAFETY: A1; takes over the reference.
+    unsafe { c::PyException_SetContext(exception.as_ptr(), context.clone().into_ptr()) };
+}
+
 pub(crate) fn clear() {
     // SAFETY: A1.
     unsafe { c::PyErr_Clear() };

@@ -135,6 +135,17 @@ struct Extra {
     origin: Option<Obj>,
     /// The stdlib's own coroutine for the same call, never started: it has the frame that debuggers ask for.
     shadow: Option<Obj>,
+    /// By `Aside`.
+    aside: [Option<Obj>; 2],
+}
+
+/// Exceptions that an operation keeps while it does something else first.
+#[derive(Clone, Copy)]
+pub(crate) enum Aside {
+    /// What is raised at the end.
+    Failure,
+    /// A cancellation that came meanwhile.
+    Cancellation,
 }
 
 #[repr(C)]
@@ -406,7 +417,15 @@ impl Operation {
         if let Some(future) = Future::of_exact(awaitable.as_ptr()) {
             return self.wait_for_future(future.own());
         }
-        let iterator = await_iterator(&awaitable)?;
+        let iterator = match await_iterator(&awaitable) {
+            Ok(iterator) => iterator,
+            Err(raised) => {
+                return match self.behaviour() {
+                    Some(behaviour) => self.go_on(behaviour, Err(raised)),
+                    None => Err(raised),
+                };
+            }
+        };
         drop(awaitable);
         self.put(NATIVE, false);
         self.waiter.set_option(Some(iterator.clone()));
@@ -448,6 +467,10 @@ impl Operation {
             }
         }
         self.drop_shadow();
+        if let Some(extra) = self.extra_if_any() {
+            let aside = std::mem::take(&mut extra.aside);
+            drop(aside);
+        }
         self.first.clear();
         self.second.clear();
         self.third.clear();
@@ -553,6 +576,24 @@ impl Operation {
         }
     }
 
+    pub(crate) fn has_aside(&self) -> bool {
+        self.extra_if_any()
+            .is_some_and(|extra| extra.aside.iter().any(Option::is_some))
+    }
+
+    pub(crate) fn set_aside(&self, which: Aside, exception: Obj) {
+        let old = self.extra().aside[which as usize].replace(exception);
+        drop(old);
+    }
+
+    pub(crate) fn look_aside(&self, which: Aside) -> Option<Obj> {
+        self.extra_if_any()?.aside[which as usize].clone()
+    }
+
+    pub(crate) fn take_aside(&self, which: Aside) -> Option<Obj> {
+        self.extra_if_any()?.aside[which as usize].take()
+    }
+
     /// Where it was created, if `sys.set_coroutine_origin_tracking_depth` asks for that. A running loop asks in debug
     /// mode, so on one of ours that is enough to look at.
     #[inline]
@@ -594,14 +635,19 @@ impl Operation {
             self.event_loop.get()
         };
         let held = [event_loop, self.first.get(), self.second.get(), self.third.get()];
-        // What comes after the arguments is not one: the third of a sleep, the future that a behaviour waits for.
+        // The third of a sleep is not an argument, nor what a behaviour keeps after its arguments.
         let count = match self.behaviour() {
             Some(behaviour) => 1 + behaviour.parameters.len(),
             None if self.kind.get() == Kind::Sleep => 3,
             None => 4,
         };
-        let arguments = held.iter().take(count);
-        let arguments: Vec<Raw> = arguments.flatten().map(Obj::as_ptr).collect();
+        let mut arguments: Vec<Raw> = held.iter().take(count).flatten().map(Obj::as_ptr).collect();
+        if let Some(behaviour) = self.behaviour() {
+            while arguments.len() < behaviour.required {
+                // SAFETY: the singleton.
+                arguments.push(unsafe { c::Py_None() });
+            }
+        }
         let shadow = call::call(self.original(), &arguments, None)?;
         self.extra().shadow = Some(shadow.clone());
         Ok(shadow)
@@ -636,7 +682,15 @@ impl Operation {
             }
         }
         if let Some(extra) = self.extra_if_any() {
-            for reference in [&extra.name, &extra.qualname, &extra.origin, &extra.shadow] {
+            let [failure, cancellation] = &extra.aside;
+            for reference in [
+                &extra.name,
+                &extra.qualname,
+                &extra.origin,
+                &extra.shadow,
+                failure,
+                cancellation,
+            ] {
                 let code = slot::visit_raw(reference.as_ref().map_or(ptr::null_mut(), Obj::as_ptr), visit, arg);
                 if code != 0 {
                     return code;

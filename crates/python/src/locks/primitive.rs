@@ -1,0 +1,372 @@
+//! What the classes of this folder share: the fields they all begin with, construction, `_waiters` and `_loop`, pickling,
+//! and the rule for who is served natively.
+//!
+//! Served natively is a *plain* object: nothing that the stdlib's functions reach through `self` has been replaced, be it
+//! by a subclass or in the object. For any other the stdlib's function does the work: it finds in the object every
+//! attribute that it uses, and every method that stands in place of another.
+//!
+//! Invariants
+//! - I1: the first of an operation's arguments is a plain object of the class that the behaviour belongs to; `first`
+//!   keeps it while the operation runs.
+//! - I2: `third` is the future the operation waits for, and that future is in the line of a primitive.
+
+use super::line::Line;
+use crate::ffi::error::{self, PyResult, Raised, owned, status, system_error};
+use crate::ffi::{Args, Native, Obj, Raw, Slot, c, call, object};
+use crate::future::cannot_delete;
+use crate::operation::{Behaviour, Bound, Operation, Original, Step, raise_it};
+use crate::waiters::{self, LoopBinding};
+use std::cell::Cell;
+use std::ffi::CStr;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+/// A class of ours and the stdlib's that it stands for; both live for ever.
+pub(super) struct Class {
+    kind: AtomicPtr<c::PyTypeObject>,
+    twin: AtomicPtr<c::PyObject>,
+    /// Interned names of the methods that the stdlib's functions reach through `self`, a tuple.
+    inner: AtomicPtr<c::PyObject>,
+    /// The latest subclass seen that replaces none of these, by its version tag: tags are given out once, and a class
+    /// that changes gets another one.
+    plain_tag: AtomicU32,
+}
+
+impl Class {
+    pub(super) const fn new() -> Class {
+        Class {
+            kind: AtomicPtr::new(ptr::null_mut()),
+            twin: AtomicPtr::new(ptr::null_mut()),
+            inner: AtomicPtr::new(ptr::null_mut()),
+            plain_tag: AtomicU32::new(0),
+        }
+    }
+
+    /// Once at import, with `inner`, the names of methods.
+    pub(super) fn fill(&self, kind: &Obj, twin: &Obj, inner: Obj) {
+        self.kind.store(kind.clone().into_ptr().cast(), Ordering::Relaxed);
+        self.twin.store(twin.clone().into_ptr(), Ordering::Relaxed);
+        self.inner.store(inner.into_ptr(), Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn kind(&self) -> *mut c::PyTypeObject {
+        self.kind.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn twin(&self) -> Raw {
+        self.twin.load(Ordering::Relaxed)
+    }
+
+    /// Is `raw`, of this class or a subclass, plain?
+    #[inline]
+    pub(super) fn is_plain(&self, raw: Raw) -> bool {
+        let kind = object::type_of(raw);
+        // SAFETY: every instance begins with a Base.
+        let base = unsafe { &*raw.cast::<Base>() };
+        (kind == self.kind() || self.is_plain_subclass(kind)) && (!base.has_attributes() || self.replaces_nothing(base))
+    }
+
+    fn is_plain_subclass(&self, kind: *mut c::PyTypeObject) -> bool {
+        // SAFETY: the type of a live object.
+        let tag = unsafe { (*kind).tp_version_tag };
+        if tag != 0 && tag == self.plain_tag.load(Ordering::Relaxed) {
+            return true;
+        }
+        let plain = self.look_at_subclass(kind.cast()).unwrap_or_else(|Raised| {
+            error::clear();
+            false
+        });
+        // SAFETY: as above. The look has given the class a tag, if it can have one.
+        let tag = unsafe { (*kind).tp_version_tag };
+        if plain {
+            self.plain_tag.store(tag, Ordering::Relaxed);
+        }
+        plain
+    }
+
+    #[cold]
+    fn look_at_subclass(&self, subclass: Raw) -> PyResult<bool> {
+        let own: Raw = self.kind().cast();
+        let inner = self.inner.load(Ordering::Relaxed);
+        for index in 0..call::tuple_len(inner) {
+            let name = call::tuple_item(inner, index);
+            let (ours, theirs) = (
+                call::getattr_optional(own, name)?,
+                call::getattr_optional(subclass, name)?,
+            );
+            if ours.as_ref().map(Obj::as_ptr) != theirs.as_ref().map(Obj::as_ptr) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Is none of the methods an attribute of the object?
+    fn replaces_nothing(&self, base: &Base) -> bool {
+        let inner = self.inner.load(Ordering::Relaxed);
+        (0..call::tuple_len(inner)).all(|index| {
+            // SAFETY: A1; a dict and a string.
+            match unsafe { c::PyDict_Contains(base.dict.get(), call::tuple_item(inner, index)) } {
+                0 => true,
+                1 => false,
+                _ => {
+                    error::clear();
+                    false
+                }
+            }
+        })
+    }
+
+    /// The stdlib's function with arguments that ours does not take: mostly an error.
+    #[cold]
+    pub(super) fn forward(&self, name: &CStr, receiver: Raw, args: Args<'_>) -> PyResult<Obj> {
+        let name = call::interned(&name.to_string_lossy())?;
+        let function = call::getattr(self.twin(), name.as_ptr())?;
+        args.forward_call(function.as_ptr(), receiver)
+    }
+
+    /// The stdlib's function with these arguments, the receiver first.
+    #[cold]
+    pub(super) fn stdlib(&self, name: &str, arguments: &[Raw]) -> PyResult<Obj> {
+        let function = call::getattr(self.twin(), call::interned(name)?.as_ptr())?;
+        call::call(function.as_ptr(), arguments, None)
+    }
+}
+
+/// The fields that every primitive begins with.
+#[repr(C)]
+pub(super) struct Base {
+    head: c::PyObject,
+    pub(super) event_loop: LoopBinding,
+    pub(super) waiters: Line,
+    /// What else a class refers to, in its own order.
+    pub(super) held: [Slot; 2],
+    pub(super) dict: Cell<Raw>,
+    pub(super) weaklist: Cell<Raw>,
+}
+
+impl Base {
+    #[inline]
+    fn raw(&self) -> Raw {
+        ptr::from_ref(self).cast_mut().cast()
+    }
+
+    /// Has it attributes of its own?
+    #[inline]
+    pub(super) fn has_attributes(&self) -> bool {
+        let dict = self.dict.get();
+        // SAFETY: A1; a dict.
+        !dict.is_null() && unsafe { c::PyDict_Size(dict) } > 0
+    }
+
+    /// An attribute of its own.
+    pub(super) fn own_attribute(&self, name: &str) -> PyResult<Option<Obj>> {
+        if !self.has_attributes() {
+            return Ok(None);
+        }
+        let name = call::interned(name)?;
+        // SAFETY: A1; a dict, which gives a borrowed reference, or NULL with or without an exception.
+        let value = unsafe { c::PyDict_GetItemWithError(self.dict.get(), name.as_ptr()) };
+        if value.is_null() {
+            return if error::occurred() { Err(Raised) } else { Ok(None) };
+        }
+        Ok(Some(Obj::from_borrowed(value)))
+    }
+
+    pub(super) fn set_own_attribute(&self, name: &str, value: Option<Raw>) -> PyResult<()> {
+        let dict = self.own_attributes()?;
+        let name = call::interned(name)?;
+        // SAFETY: A1; a dict.
+        status(unsafe {
+            match value {
+                Some(value) => c::PyDict_SetItem(dict.as_ptr(), name.as_ptr(), value),
+                None => c::PyDict_DelItem(dict.as_ptr(), name.as_ptr()),
+            }
+        })
+    }
+
+    /// `__dict__`, made if there was none yet.
+    pub(super) fn own_attributes(&self) -> PyResult<Obj> {
+        // SAFETY: A1; the type has a dict offset.
+        owned(unsafe { c::PyObject_GenericGetDict(self.raw(), ptr::null_mut()) })
+    }
+
+    /// A future of the running loop, in line with no other.
+    #[inline]
+    pub(super) fn create_future(&self) -> PyResult<Obj> {
+        waiters::create_future(&self.event_loop.get(self.raw())?)
+    }
+
+    /// Puts a future for `this` at the end of the line.
+    #[inline]
+    pub(super) fn line_up(&self, this: &Operation) -> PyResult<Obj> {
+        let future = self.create_future()?;
+        self.line_up_with(this, &future)?;
+        Ok(future)
+    }
+
+    #[inline]
+    pub(super) fn line_up_with(&self, this: &Operation, future: &Obj) -> PyResult<()> {
+        self.waiters.push(future.clone())?;
+        this.third.set_option(Some(future.clone()));
+        Ok(())
+    }
+
+    /// Waits at the end of the line.
+    #[inline]
+    pub(super) fn wait(&self, this: &Operation) -> PyResult<Step> {
+        let future = self.line_up(this)?;
+        this.wait_for(future)
+    }
+
+    /// Takes the future of `this` out of the line, and gives it.
+    #[inline]
+    pub(super) fn leave(&self, this: &Operation) -> PyResult<Option<Obj>> {
+        let future = this.third.take();
+        if let Some(future) = &future {
+            self.waiters.remove(future.as_ptr())?;
+        }
+        Ok(future)
+    }
+}
+
+/// A class of this folder.
+///
+/// # Safety
+/// The type begins with a `Base`, and `CLASS` is its class.
+pub(super) unsafe trait Primitive: Native + 'static {
+    const CLASS: &'static Class;
+    /// The methods that the stdlib's functions reach through `self`, besides `_get_loop`.
+    const INNER: &'static [&'static str];
+    /// What `vars()` of asyncio's object shows, besides `_loop`.
+    const ATTRIBUTES: &'static [&'static str];
+    /// The one parameter of `__init__`.
+    const PARAMETER: Option<&'static str>;
+    /// Must it be given?
+    const REQUIRED: bool = false;
+
+    /// `__init__`.
+    fn init(&self, given: Given) -> PyResult<Fit>;
+
+    #[inline]
+    fn base(&self) -> &Base {
+        // SAFETY: as the trait promises.
+        unsafe { &*self.raw().cast::<Base>() }
+    }
+
+    #[inline]
+    fn is_plain(&self) -> bool {
+        Self::CLASS.is_plain(self.raw())
+    }
+
+    /// `raw`, if it is a plain object of this class.
+    #[inline]
+    fn plain<'a>(raw: Raw) -> Option<&'a Self> {
+        Self::of(raw).filter(|this| this.is_plain())
+    }
+}
+
+/// Arguments of an `__init__` that has one parameter at most, where they are as usual.
+pub(super) enum Given {
+    Nothing,
+    One(Raw),
+}
+
+/// Did `init` take them? Otherwise the stdlib's `__init__` does, or says what is wrong with them.
+#[derive(PartialEq, Eq)]
+pub(super) enum Fit {
+    Yes,
+    No,
+}
+
+type Create = fn(&'static Behaviour, &Bound) -> PyResult<Option<Obj>>;
+
+/// A coroutine method without parameters.
+pub(super) const fn behaviour(
+    class: &'static str,
+    name: &'static str,
+    create: Create,
+    start: fn(&Operation) -> PyResult<Step>,
+    resume: fn(&Operation, Obj) -> PyResult<Step>,
+    raised: fn(&Operation, Obj) -> PyResult<Step>,
+) -> Behaviour {
+    Behaviour {
+        module: "asyncio.locks",
+        class,
+        name,
+        parameters: &[c"self"],
+        required: 1,
+        create,
+        start,
+        resume,
+        raised,
+        original: Original::new(),
+    }
+}
+
+/// `__aexit__`, which releases and never waits.
+pub(super) const fn exit(class: &'static str, create: Create, release: fn(&Operation) -> PyResult<Step>) -> Behaviour {
+    Behaviour {
+        parameters: &[c"self", c"exc_type", c"exc", c"tb"],
+        required: 4,
+        ..behaviour(
+            class,
+            "__aexit__",
+            create,
+            release,
+            |_, value| Ok(Step::Done(value)),
+            raise_it,
+        )
+    }
+}
+
+/// For `Behaviour::create`: natively for plain objects.
+#[inline]
+pub(super) fn create_for<T: Primitive>(behaviour: &'static Behaviour, bound: &Bound) -> PyResult<Option<Obj>> {
+    match bound[0].and_then(T::plain) {
+        Some(_) => Operation::create(behaviour, bound),
+        None => Ok(None),
+    }
+}
+
+/// The receiver of an operation.
+#[inline]
+pub(super) fn receiver<T: Primitive>(this: &Operation) -> &T {
+    debug_assert!(T::check(this.first.ptr()));
+    // SAFETY: I1.
+    unsafe { &*this.first.ptr().cast::<T>() }
+}
+
+/// `<asyncio.locks.Lock object at 0x… [unlocked]>`: what `object.__repr__` says, the state, and how many wait.
+pub(super) fn repr_with(base: &Base, state: &str) -> PyResult<Obj> {
+    // SAFETY: a static type of the interpreter, which has a repr.
+    let plain = match unsafe { c::PyBaseObject_Type.tp_repr } {
+        // SAFETY: A1; a slot that takes any object.
+        Some(repr) => owned(unsafe { repr(base.raw()) })?,
+        None => return Err(system_error("object has no repr")),
+    };
+    let plain = call::to_string(plain.as_ptr())?;
+    let inner = plain.get(1..plain.len().saturating_sub(1)).unwrap_or_default();
+    let waiting = match base.waiters.len()? {
+        0 => String::new(),
+        waiting => format!(", waiters:{waiting}"),
+    };
+    call::string(&format!("<{inner} [{state}{waiting}]>"))
+}
+
+/// The value that a property is set to.
+pub(super) fn value_for(this: &impl Native, value: Option<Raw>, name: &str) -> PyResult<Raw> {
+    value.ok_or_else(|| cannot_delete(this.raw(), name))
+}
+
+/// An int that can be counted up and down without looking.
+pub(super) fn small_int(value: Raw) -> Option<i64> {
+    if object::type_of(value) != &raw mut c::PyLong_Type {
+        return None;
+    }
+    let mut overflow = 0;
+    // SAFETY: A1; an int.
+    let int = unsafe { c::PyLong_AsLongLongAndOverflow(value, &raw mut overflow) };
+    (overflow == 0 && int.unsigned_abs() < 1 << 62).then_some(int)
+}
