@@ -20,7 +20,7 @@ IN = $(RUN) $(call ENV,$(1))/bin/python
 
 WHEEL := target/wheels/$(MINOR)/.built
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates python -type f -not -path '*/__pycache__/*')
-TESTS := $(wildcard tests/unit tests/parity tests/regressions tests/badinput tests/faults tests/threads tests/leaks)
+TESTS := $(wildcard tests/unit tests/parity tests/regressions tests/badinput tests/faults tests/threads tests/leaks tests/model)
 LOCKS := $(basename $(wildcard requirements/*.in))
 
 .PHONY: help demo test build lint fmt stubs rust-test loom conformance ecosystem bench bench-servers bench-rivals icount \

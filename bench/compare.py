@@ -20,7 +20,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from harness import measure
-from harness.cases import BENCH, SERVERS, Case, Server, micro_cases
+from harness.cases import BENCH, SERVERS, Case, Server, micro_cases, program_cases
 from harness.loops import CONTENDERS, RUST_LIMIT
 from harness.machine import control_ns, machine
 from harness.measure import Failure, Settings
@@ -28,7 +28,7 @@ from harness.report import readme_block, report, rewrite_readme
 from harness.results import Run
 from harness.targets import check
 
-SUITES = ("micro", "memory", "servers")
+SUITES = ("micro", "memory", "programs", "servers")
 
 
 def main() -> int:
@@ -91,7 +91,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="print the benchmarks' names")
     options = parser.parse_args()
     if options.list:
-        everything: list[Case] = [*micro_cases(), *SERVERS]
+        everything: list[Case] = [*micro_cases(), *program_cases(), *SERVERS]
         print("\n".join(case.name for case in everything))
         raise SystemExit
     if options.loops and (unknown := set(options.loops.split(",")) - {*CONTENDERS, RUST_LIMIT}):
@@ -169,7 +169,8 @@ def settings_from(options: argparse.Namespace) -> Settings:
 
 
 def selected(options: argparse.Namespace) -> list[Case]:
-    everything: list[Case] = [*micro_cases(), *SERVERS]
+    everything: list[Case] = [*micro_cases(), *program_cases(), *SERVERS]
+    everything = [case for case in everything if sys.version_info >= getattr(case, "since", ())]
     if options.quick and not options.only:
         everything = [case for case in everything if getattr(case, "quick", True)]
     return [

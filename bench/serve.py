@@ -6,6 +6,7 @@ process's CPU time from the kernel, so nothing but the server runs here.
 
 import argparse
 import importlib
+import inspect
 import json
 import socket
 
@@ -16,6 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("server")
     parser.add_argument("--factory")
+    parser.add_argument("--size", type=int, default=0, help="of a message, for servers that must know it")
     options = parser.parse_args()
     server = importlib.import_module(f"servers.{options.server}")
     # The protocol is named because asyncio sets TCP_NODELAY only on sockets that say TCP themselves; the ones that
@@ -25,10 +27,11 @@ def main() -> None:
     listener.bind(("127.0.0.1", 0))
     listener.listen(1024)
     listener.setblocking(False)
+    knows = {"size": options.size} if "size" in inspect.signature(server.serve).parameters else {}
     report = {"port": listener.getsockname()[1]}
     with runner_for(options.factory) as runner:
         report |= runner.run(loop_types())
-        runner.run(server.serve(listener, lambda: print(json.dumps(report), flush=True)))
+        runner.run(server.serve(listener, lambda: print(json.dumps(report), flush=True), **knows))
 
 
 if __name__ == "__main__":

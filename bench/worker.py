@@ -1,4 +1,4 @@
-"""One measurement of one micro benchmark, in a process of its own; prints one JSON line.
+"""One measurement of one micro benchmark or program, in a process of its own; prints one JSON line.
 
 Started by compare.py and icount.py. Only the blocks that the benchmark marks with `with timed` are counted.
 The warm-up is the calibration: the operation count grows until one call takes the target time, and the last
@@ -12,6 +12,8 @@ import importlib
 import json
 import os
 import re
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 from time import perf_counter_ns
@@ -44,42 +46,47 @@ class Stopwatch:
         return self.user + self.system
 
 
-async def timed_call(module: Any, count: int) -> Stopwatch:
+Bench = Callable[[int, Stopwatch], Awaitable[None]]
+
+
+async def timed_call(bench: Bench, count: int) -> Stopwatch:
     watch = Stopwatch()
     gc.collect()
     # A task of its own: with the harness's coroutines below it, each step would also pass through their frames.
-    await asyncio.create_task(module.bench(count, watch))
+    await asyncio.ensure_future(bench(count, watch))
     return watch
 
 
-async def calibrated(module: Any, unit: int, target_s: float) -> tuple[int, Stopwatch]:
+async def calibrated(bench: Bench, module: Any, unit: int, target_s: float) -> tuple[int, Stopwatch]:
     count = unit
     while True:
-        watch = await timed_call(module, count)
+        watch = await timed_call(bench, count)
         if watch.cpu_s >= target_s / 4:
             break
         count *= 4
     # A tenth more than the estimate asks for, so that a faster second call still lasts long enough.
     wanted = int(count * target_s * 1.1 / watch.cpu_s)
     count = max(unit, getattr(module, "COUNT_MIN", 0), -(-wanted // unit) * unit)
-    return count, await timed_call(module, count)
+    return count, await timed_call(bench, count)
 
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
-    module: Any = importlib.import_module(f"micro.{options.bench}")
+    name, _, variant = options.bench.partition("/")
+    module: Any = importlib.import_module(f"{options.folder}.{name}")
     unit = getattr(module, "UNIT_QUICK", module.UNIT) if options.quick else module.UNIT
     report: dict[str, Any] = {"bench": options.bench, **await loop_types()}
     if hasattr(module, "memory"):
         report |= {"count": unit, "cost": await module.memory(options.count or unit)}
         return report
+    bench: Bench = partial(module.bench, variant=variant) if variant else module.bench
     if options.count:  # exactly this much work and nothing else: instructions are being counted
         count, watch = options.count, Stopwatch()
-        await module.bench(count, watch)
+        await bench(count, watch)
     elif options.quick:
-        await timed_call(module, unit)
-        count, watch = unit, await timed_call(module, unit)
+        await timed_call(bench, unit)
+        count, watch = unit, await timed_call(bench, unit)
     else:
-        count, watch = await calibrated(module, unit, options.target_s)
+        count, watch = await calibrated(bench, module, unit, options.target_s)
     return report | {
         "count": count,
         "cost": watch.cpu_s * 1e9 / count,
@@ -104,6 +111,7 @@ def probe() -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("bench", nargs="?")
+    parser.add_argument("--folder", default="micro")
     parser.add_argument("--factory")
     parser.add_argument("--target-s", type=float, default=0.3)
     parser.add_argument("--count", type=int)

@@ -1,4 +1,4 @@
-"""What can be measured: the micro benchmarks found in bench/micro, and the matrix of servers, sizes and connections."""
+"""What can be measured: the files of micro/ and programs/, and the matrix of servers, sizes and connections."""
 
 from __future__ import annotations
 
@@ -11,16 +11,22 @@ BENCH = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Micro:
+    """A micro benchmark, or with `folder` "programs" a whole program, in one of its variants if it has any."""
+
     name: str
     title: str
     cores: int
     deterministic: bool
     unit_quick: int
     memory: bool
+    folder: str = "micro"
+    variant: str = ""
+    quick: bool = True  # part of a --quick run
+    since: tuple[int, ...] = ()  # Python version
 
     @property
     def suite(self) -> str:
-        return "memory" if self.memory else "micro"
+        return "memory" if self.memory else self.folder
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,7 @@ class Server:
     connections: int
     size: int | None = None  # None is HTTP
     path: str = "/"
+    mode: str = "echo"  # of the load client; `lines` ends each message in CR and LF, and has them nowhere else
     limit: bool = False  # measured against the Rust echo, too
     quick: bool = False  # part of a --quick run
 
@@ -46,26 +53,38 @@ class Server:
 Case = Micro | Server
 
 SIZES = (64, 1024, 16 * 1024, 100 * 1024)
+BULK = 1024 * 1024
 CONNECTIONS = (1, 10, 50, 100, 500)
 CONNECTIONS_SHORT = (10, 50)
 QUICK = {(64, 500), (1024, 10), (100 * 1024, 10)}
 
 
 def size_text(size: int) -> str:
-    return f"{size}B" if size < 1024 else f"{size // 1024}KiB"
+    if size < 1024:
+        return f"{size}B"
+    return f"{size // 1024}KiB" if size < 1024 * 1024 else f"{size // (1024 * 1024)}MiB"
 
 
-def _echo(server: str, title: str, connections: tuple[int, ...], limit: bool = False) -> list[Server]:
+def _echo(
+    server: str,
+    title: str,
+    connections: tuple[int, ...],
+    *,
+    sizes: tuple[int, ...] = SIZES,
+    limit: bool = False,
+    mode: str = "echo",
+) -> list[Server]:
     return [
         Server(
             server,
             f"{title}, {size_text(size)}, {count} conn.",
             count,
             size,
+            mode=mode,
             limit=limit,
             quick=(size, count) in QUICK,
         )
-        for size in SIZES
+        for size in sizes
         for count in connections
     ]
 
@@ -73,7 +92,12 @@ def _echo(server: str, title: str, connections: tuple[int, ...], limit: bool = F
 SERVERS = (
     *_echo("protocol_echo", "Protocol echo", CONNECTIONS, limit=True),
     *_echo("sock_echo", "sock_recv/sendall echo", CONNECTIONS_SHORT),
+    *_echo("protocol_echo", "Protocol echo", (10,), sizes=(BULK,), limit=True),
     *_echo("streams_echo", "streams echo", CONNECTIONS_SHORT),
+    *_echo("streams_echo", "streams echo", (10,), sizes=(BULK,)),
+    *_echo("streams_readline", "streams readline", CONNECTIONS_SHORT, mode="lines"),
+    *_echo("streams_readexactly", "streams readexactly", CONNECTIONS_SHORT),
+    *_echo("streams_readuntil", "streams readuntil", CONNECTIONS_SHORT, mode="lines"),
     Server("four_writes", "four writes per 1 KiB, 10 conn.", 10, 1024, quick=True),
     Server("four_writes", "four writes per 1 KiB, 50 conn.", 50, 1024),
     Server("uvicorn_plain", "uvicorn, plain ASGI, 50 conn.", 50, quick=True),
@@ -94,18 +118,40 @@ MICRO_ORDER = (
     "task_bulk",
     "many_sleepers",
     "task_cancel",
+    "cancel_storm",
+    "gather_10k",
+    "task_group_10k",
+    "wait_tasks",
+    "as_completed",
+    "wait_for",
+    "timeout",
+    "lock_free",
+    "lock_contended",
+    "semaphore_10",
+    "queue_bounded",
+    "queue_unbounded",
+    "event_wait",
+    "condition_wait",
+    "barrier_wait",
+    "to_thread",
     "threadsafe_flood",
     "threadsafe_round_trip",
 )
 
 
+def program_cases() -> list[Micro]:
+    """Files that begin with an underscore are shared by several."""
+    paths = sorted((BENCH / "programs").glob("[!_]*.py"))
+    return [case for path in paths for case in _variants(path)]
+
+
 def micro_cases() -> list[Micro]:
-    found = [_describe(path) for path in sorted((BENCH / "micro").glob("*.py"))]
+    found = [case for path in sorted((BENCH / "micro").glob("*.py")) for case in _variants(path)]
     order = {name: position for position, name in enumerate(MICRO_ORDER)}
     return sorted(found, key=lambda case: (order.get(case.name, len(order)), case.name))
 
 
-def _describe(path: Path) -> Micro:
+def _variants(path: Path) -> list[Micro]:
     """Reads the file's constants without importing it: the driver stays clear of what it measures."""
     constants: dict[str, object] = {}
     functions = set()
@@ -118,14 +164,33 @@ def _describe(path: Path) -> Micro:
             constants[node.targets[0].id] = constants.get(name) if name else _literal(value)
     unit = constants.get("UNIT_QUICK", constants.get("UNIT"))
     assert isinstance(unit, int), f"{path.name} has no UNIT"
-    return Micro(
-        name=path.stem,
-        title=str(constants["TITLE"]),
-        cores=int(str(constants.get("CORES", 1))),
-        deterministic=bool(constants.get("DETERMINISTIC", True)),
-        unit_quick=unit,
-        memory="memory" in functions,
-    )
+    variants = _words(constants.get("VARIANTS", ("",)))
+    quick = _words(constants.get("QUICK", variants))
+    return [
+        Micro(
+            name=f"{path.stem}/{variant}" if variant else path.stem,
+            title=f"{constants['TITLE']} {variant}".rstrip(),
+            cores=int(str(constants.get("CORES", 1))),
+            deterministic=bool(constants.get("DETERMINISTIC", True)),
+            unit_quick=unit,
+            memory="memory" in functions,
+            folder=path.parent.name,
+            variant=variant,
+            quick=variant in quick,
+            since=_numbers(constants.get("SINCE", ())),
+        )
+        for variant in variants
+    ]
+
+
+def _words(value: object) -> tuple[str, ...]:
+    assert isinstance(value, tuple)
+    return value
+
+
+def _numbers(value: object) -> tuple[int, ...]:
+    assert isinstance(value, tuple)
+    return value
 
 
 def _literal(node: ast.expr) -> object:

@@ -59,7 +59,9 @@ def measure(settings: Settings, case: Case, contender: str) -> Sample:
 
 
 def _measure_micro(settings: Settings, case: Micro, contender: str) -> Sample:
-    arguments = [case.name, "--target-s", str(settings.target_s), *(["--quick"] if settings.quick else [])]
+    arguments = [case.name, "--folder", case.folder, "--target-s", str(settings.target_s)]
+    if settings.quick:
+        arguments.append("--quick")
     report = _run_worker(settings, contender, arguments, set(settings.cores[: case.cores]))
     extra: dict[str, Any] = {
         name: report[name] for name in ("count", "system_share", "threads", "loop", "task") if name in report
@@ -91,7 +93,7 @@ def _measure_server(settings: Settings, case: Server, contender: str) -> Sample:
     if contender == RUST_LIMIT:
         command = [str(settings.limit), "--port", "0"]
     else:
-        command = python_command(settings.python, contender, "serve.py", [case.server])
+        command = python_command(settings.python, contender, "serve.py", [case.server, "--size", str(case.size or 0)])
     with tempfile.TemporaryFile("w+") as errors:
         server = subprocess.Popen(
             command,
@@ -124,7 +126,7 @@ def _measure_server(settings: Settings, case: Server, contender: str) -> Sample:
 
 
 def _run_load(settings: Settings, case: Server, port: int, server: subprocess.Popen[str]) -> dict[str, Any]:
-    shape = ["--mode", "echo", "--size", str(case.size)] if case.size else ["--mode", "http", "--path", case.path]
+    shape = ["--mode", case.mode, "--size", str(case.size)] if case.size else ["--mode", "http", "--path", case.path]
     command = [
         *(str(settings.load), "--port", str(port), "--server-pid", str(server.pid), *shape),
         *("--connections", str(case.connections)),

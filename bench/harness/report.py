@@ -10,6 +10,7 @@ from harness.results import Result, Run
 SUITES = {
     "micro": "CPU per operation, ns",
     "memory": "memory, bytes",
+    "programs": "CPU per run of a whole program, ms",
     "servers": "server CPU per message or request, µs",
 }
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
@@ -80,8 +81,9 @@ def report(run: Run) -> str:
     for suite, unit in SUITES.items():
         if run.benches(suite):
             parts.append(f"### {suite}: {unit}; min (median, spread)\n\n{_costs(run, suite)}")
-            if suite == "micro":
-                parts.append(f"### {suite}: wall time per operation, ns; min\n\n{_walls(run, suite)}")
+            if suite in ("micro", "programs"):
+                per = "operation, ns" if suite == "micro" else "run, ms"
+                parts.append(f"### {suite}: wall time per {per}; min\n\n{_walls(run, suite)}")
             if suite == "servers":
                 parts.append(f"### servers: messages/s; p50 / p99 latency µs; busy server/client %\n\n{_traffic(run)}")
     failures = [result for result in run.results.values() if result.failure]
@@ -142,7 +144,7 @@ def _walls(run: Run, suite: str) -> str:
     rows = [["wall", *names]]
     for bench in run.benches(suite):
         found = (run.get(bench, name) for name in names)
-        rows.append([run.title(bench), *(f"{min(result.walls):.0f}" if result else "-" for result in found)])
+        rows.append([run.title(bench), *(number(suite, min(result.walls)) if result else "-" for result in found)])
     return table(rows)
 
 
@@ -176,6 +178,8 @@ def _cell(suite: str, result: Result | None) -> str:
 def number(suite: str, value: float) -> str:
     if suite == "servers":
         return f"{value / 1e3:.1f}" if value < 1e5 else f"{value / 1e3:.0f}"
+    if suite == "programs":
+        return f"{value / 1e6:.1f}" if value < 1e8 else f"{value / 1e6:.0f}"
     return f"{value:.0f}"
 
 
@@ -204,7 +208,7 @@ def readme_block(runs: list[Run]) -> str:
             mine = run.get(bench, subject) if subject else None
             if mine is None:
                 continue
-            unit = {"micro": "ns", "memory": "bytes", "servers": "µs"}[mine.suite]
+            unit = {"micro": "ns", "memory": "bytes", "programs": "ms", "servers": "µs"}[mine.suite]
             cells = [number(mine.suite, result.best) if result else "" for result in found]
             best = run.best_other(bench, mine.contender)
             rows.append(

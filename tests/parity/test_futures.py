@@ -888,6 +888,31 @@ def test_a_loop_subclass_sees_what_futures_and_tasks_schedule(w):
 
 
 @parity
+@pytest.mark.parametrize("how", ["result", "exception", "await"])
+@pytest.mark.parametrize("ended", ["cancelled", "failed"])
+def test_the_context_of_what_is_raised_is_what_is_handled(w, how, ended):
+    async def main():
+        fut = w.aio.get_running_loop().create_future()
+        if ended == "cancelled":
+            fut.cancel("why")
+        else:
+            fut.set_exception(ValueError("text"))
+        seen = []
+        for handled in (KeyError("first"), KeyError("second")):
+            try:
+                try:
+                    raise handled
+                except KeyError:
+                    await fut if how == "await" else getattr(fut, how)()
+            except (ValueError, asyncio.CancelledError) as e:
+                seen.append((error(e), error(e.__context__)))
+        fut.exception() if ended == "failed" else None
+        return [*seen, "end"]
+
+    return w.run(main)
+
+
+@parity
 @since(3, 14)
 def test_awaited_by_of_futures(w):
     async def main():

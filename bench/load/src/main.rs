@@ -2,7 +2,7 @@
 //! It is Rust so that it is never the slower half of an exchange with a Python server.
 //! Counts and CPU times cover the measured part only: after the warm-up, up to the end of the last message.
 //!
-//!     load --port P [--mode echo|http] [--connections N] [--size BYTES] [--path /] [--warmup-ms W]
+//!     load --port P [--mode echo|lines|http] [--connections N] [--size BYTES] [--path /] [--warmup-ms W]
 //!          [--duration-ms D] [--messages M] [--server-pid PID]
 //!
 //! The result is one JSON object on stdout.
@@ -67,6 +67,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Plan, String> {
     }
     plan.exchange = match mode.as_str() {
         "echo" if size > 0 => Exchange::echo(size),
+        "lines" if size > 2 => Exchange::lines(size),
         "http" => Exchange::http(&path),
         _ => return Err(format!("mode {mode} with size {size}")),
     };

@@ -26,6 +26,13 @@ impl Exchange {
         }
     }
 
+    /// An echo of messages that end in CR and LF, which are nowhere else.
+    pub fn lines(size: usize) -> Self {
+        let mut payload: Vec<u8> = (0..size).map(|at| b' ' + (at % 83) as u8).collect();
+        payload.splice(size - 2.., *b"\r\n");
+        Self::Echo { payload }
+    }
+
     pub fn http(path: &str) -> Self {
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: load\r\nAccept: */*\r\n\r\n");
         Self::Http {
@@ -136,6 +143,14 @@ mod tests {
         assert!(exchange.receive(&mut progress, &sent[599..], true).unwrap());
         assert!(exchange.receive(&mut progress, &sent, true).unwrap());
         assert!(exchange.receive(&mut progress, &sent[1..], true).is_err());
+    }
+
+    #[test]
+    fn a_line_ends_once() {
+        let line = Exchange::lines(64).request().to_vec();
+        assert_eq!(line.len(), 64);
+        assert_eq!(line.iter().position(|&byte| byte == b'\r' || byte == b'\n'), Some(62));
+        assert!(line.ends_with(b"\r\n"));
     }
 
     #[test]

@@ -446,10 +446,11 @@ impl Future {
         }
     }
 
+    /// Its context is the exception that is being handled, as with any that is raised.
     #[cold]
     pub(crate) fn raise_cancelled(&self) -> Raised {
         match self.make_cancelled_error() {
-            Ok(error) => restore(error),
+            Ok(error) => raise_object(imports::cancelled_error(), &error),
             Err(raised) => raised,
         }
     }

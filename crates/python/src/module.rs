@@ -1,6 +1,6 @@
 //! The import of the module: types in order of need, then functions.
 
-use crate::ffi::error::{PyResult, import_error};
+use crate::ffi::error::{PyResult, import_error, value_error};
 use crate::ffi::trampoline::{self, function};
 use crate::ffi::types::{add_to_module, leak_methods};
 use crate::ffi::{Args, Native, Obj, Raw, Slot, c, call, stop_iteration};
@@ -15,6 +15,20 @@ use std::sync::atomic::Ordering;
 fn panic_for_test(args: Args<'_>) -> PyResult<()> {
     panic!("asked for by a test with {} arguments", args.positional().len());
 }
+
+/// Lets time pass for all loops of this process without anybody waiting for it.
+fn advance_clock(args: Args<'_>) -> PyResult<()> {
+    let [seconds] = args.bind("_advance_clock", &[c"seconds"], 1, 1)?;
+    let seconds = seconds.map_or(Ok(0.0), call::as_f64)?;
+    if !(0.0..=SECONDS_AHEAD_MAX).contains(&seconds) {
+        return Err(value_error("time cannot go back, or so far ahead"));
+    }
+    reactor::advance_clock((seconds * 1e9) as u64);
+    Ok(())
+}
+
+/// Ten years at once: sums of such steps stay far from the largest deadline.
+const SECONDS_AHEAD_MAX: f64 = 3.2e8;
 
 fn add_to_awaited_by(args: Args<'_>) -> PyResult<()> {
     awaited_by(
@@ -130,6 +144,7 @@ fn functions() -> *mut c::PyMethodDef {
             state::use_helpers,
             c"_use_helpers($module, module, /)\n--\n\nHand over the module of cold Python helpers."
         ),
+        function!(c"_advance_clock", advance_clock, c"_advance_clock($module, seconds, /)\n--\n\nMove the clock of this process's loops ahead: for tests and simulations, between two turns."),
         function!(c"_panic_for_test", panic_for_test, c"_panic_for_test($module, /, *args)\n--\n\nPanic, for tests of what a panic becomes."),
     ];
     #[cfg(Py_3_14)]

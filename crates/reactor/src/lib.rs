@@ -32,7 +32,7 @@ pub mod timers;
 pub mod token;
 pub mod waker;
 
-pub use clock::{TickClock, now_ns, ticks};
+pub use clock::{TickClock, advance as advance_clock, now_ns, ticks};
 pub use inbox::Inbox;
 pub use poller::{Event, Events, Interest, Poller, Readiness};
 pub use registry::Registry;

@@ -9,7 +9,7 @@ use super::{EventLoop, PARKING};
 use crate::ffi::error::{self, PyResult, restore, take};
 use crate::ffi::{Native, Obj, Own, Raised, Raw, call, context, thread};
 use crate::future::Future;
-use crate::handle::{Handle, REPEATING, RUNS, SCHEDULED, SHARED, report};
+use crate::handle::{Handle, REPEATING, RUNS, SCHEDULED, SHARED, TimerHandle, report};
 use crate::state::{helper, names};
 use crate::task::{Task, registry, step};
 use reactor::Token;
@@ -439,6 +439,9 @@ impl EventLoop {
             handle.put(RUNS, false);
             self.inner().shared_handle_ran.notify();
         }
+        if !self.is_debug() && !is_unique(&*handle) {
+            release_timer(&handle);
+        }
         outcome
     }
 
@@ -473,7 +476,9 @@ impl EventLoop {
         let failure = outcome.err().map(|_| take());
         call::setattr(self.raw(), names::current_handle(), Obj::none().as_ptr())?;
         let outcome = failure.map_or(Ok(()), |exception| Err(restore(exception)));
-        outcome.and_then(|()| self.report_if_slow(handle.raw(), begin))
+        let outcome = outcome.and_then(|()| self.report_if_slow(handle.raw(), begin));
+        release_timer(&handle);
+        outcome
     }
 
     #[cold]
@@ -496,6 +501,18 @@ impl EventLoop {
             None,
         )
         .map(drop)
+    }
+}
+
+/// A timer that ran never runs again, but who made it often keeps it, and is what its callback belongs to. The collector
+/// does not see that cycle: this opens it. Handles of `call_soon` stay as they are, those of signals run again.
+fn release_timer(handle: &Handle) {
+    if TimerHandle::check_exact(handle.raw()) {
+        let interrupted = error::take_if_any();
+        handle.release();
+        if let Some(interrupted) = interrupted {
+            let Raised = restore(interrupted);
+        }
     }
 }
 

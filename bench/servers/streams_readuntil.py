@@ -1,0 +1,22 @@
+"""An echo of messages that end in CR and LF, on streams: readuntil, write, drain."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+LIMIT = 4 * 1024 * 1024  # of a message; the default of 64 KiB is less than the longest
+
+
+async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while True:
+            writer.write(await reader.readuntil(b"\r\n"))
+            await writer.drain()
+    except asyncio.IncompleteReadError:
+        writer.close()
+
+
+async def serve(listener: socket.socket, ready: Callable[[], None]) -> None:
+    server = await asyncio.start_server(answer, sock=listener, limit=LIMIT, backlog=1024, start_serving=False)
+    ready()
+    await server.serve_forever()
