@@ -7,6 +7,10 @@ their own, whose isinstance() relation to asyncio's holds in both directions.
 import asyncio
 import sys
 from asyncio import AbstractEventLoop, BaseProtocol
+from asyncio import as_completed as as_completed
+from asyncio import gather as gather
+from asyncio import shield as shield
+from asyncio import wait as wait
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextvars import Context
 from socket import socket
@@ -51,6 +55,9 @@ class Future(asyncio.Future[_T]): ...
 @disjoint_base
 class Task(asyncio.Task[_T_co]):
     """At run time a subclass of the Future above."""
+
+@disjoint_base
+class TaskGroup(asyncio.TaskGroup): ...
 
 @disjoint_base
 class EventLoop:

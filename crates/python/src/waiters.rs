@@ -120,6 +120,11 @@ impl WaiterQueue {
     }
 
     #[inline]
+    pub(crate) fn pop(&self) -> Option<Obj> {
+        self.inner()?.pop_front()
+    }
+
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.inner().map_or(0, |queue| queue.len())
     }

@@ -243,6 +243,12 @@ fn bind_all(behaviour: &Behaviour, given: &Call) -> Option<Bound> {
     if !given.kwnames.is_null() {
         given.bind_keywords(behaviour.parameters, &mut bound)?;
     }
+    if behaviour
+        .positional_max()
+        .is_some_and(|max| positional.len() > max || bound[max].is_some())
+    {
+        return None;
+    }
     bound[..behaviour.required].iter().all(Option::is_some).then_some(bound)
 }
 
