@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     if sys.version_info < (3, 13):
         EventLoop = _EventLoop
 else:
-    from asyncio import TaskGroup as TaskGroup  # 3.11 leaves it out of asyncio.__all__.
-
     from ._core import Barrier as Barrier
     from ._core import BoundedSemaphore as BoundedSemaphore
     from ._core import Condition as Condition
@@ -45,12 +43,17 @@ else:
     from ._core import Queue as Queue
     from ._core import Semaphore as Semaphore
     from ._core import Task as Task
+    from ._core import TaskGroup as TaskGroup
     from ._core import TimerHandle as TimerHandle
     from ._core import all_tasks as all_tasks
+    from ._core import as_completed as as_completed
     from ._core import create_task as create_task
     from ._core import current_task as current_task
     from ._core import ensure_future as ensure_future
+    from ._core import gather as gather
+    from ._core import shield as shield
     from ._core import sleep as sleep
+    from ._core import wait as wait
     from .loop import EventLoop as EventLoop
     from .loop import new_event_loop as new_event_loop
     from .runners import Runner as Runner

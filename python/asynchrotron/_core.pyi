@@ -7,6 +7,10 @@ their own, whose isinstance() relation to asyncio's holds in both directions.
 import asyncio
 import sys
 from asyncio import AbstractEventLoop, BaseProtocol
+from asyncio import as_completed as as_completed
+from asyncio import gather as gather
+from asyncio import shield as shield
+from asyncio import wait as wait
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextvars import Context
 from socket import socket
@@ -78,6 +82,9 @@ class BoundedSemaphore(asyncio.BoundedSemaphore): ...
 
 @disjoint_base
 class Barrier(asyncio.Barrier): ...
+
+@disjoint_base
+class TaskGroup(asyncio.TaskGroup): ...
 
 @disjoint_base
 class EventLoop:

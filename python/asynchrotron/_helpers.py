@@ -6,8 +6,8 @@ imports this module when it first needs one of these functions; nothing here run
 
 import sys
 import traceback
-from asyncio import base_events, base_futures, base_tasks, coroutines, format_helpers
-from types import FrameType
+from asyncio import base_events, base_futures, base_tasks, coroutines, format_helpers, tasks
+from types import CellType, CodeType, FrameType, FunctionType
 from typing import Any, TextIO
 
 from . import _core
@@ -17,6 +17,12 @@ _tasks: Any = base_tasks
 _coroutines: Any = coroutines
 _base_events: Any = base_events
 _formats: Any = format_helpers
+_tasks_module: Any = tasks
+
+# The stdlib's own functions, whatever install() puts in their place, for the done callbacks inside them.
+_AROUND = {
+    function.__name__: function for function in (tasks.gather, _tasks_module._wait, tasks.as_completed, tasks.shield)
+}
 
 
 def _callback_source(loop: Any, callback: object, args: Any) -> str:
@@ -109,3 +115,11 @@ def create_task_with_factory(loop: Any, coro: Any, **kwargs: Any) -> Any:
 def create_future_as_asyncio(loop: Any) -> Any:
     """A future of the class that stands in asyncio.futures, where somebody put another one there."""
     return _base_events.BaseEventLoop.create_future(loop)
+
+
+def nested_function(qualname: str) -> FunctionType:
+    """Return asyncio's function inside a function, not to be called: it tells where a native callback's twin is."""
+    around, _, name = qualname.partition(".<locals>.")
+    inside: Any = _AROUND[around].__code__
+    code: CodeType = next(each for each in inside.co_consts if isinstance(each, CodeType) and each.co_name == name)
+    return FunctionType(code, vars(tasks), name, None, tuple(CellType() for _ in code.co_freevars))

@@ -41,6 +41,11 @@ _NATIVE = (
     "all_tasks",
     "create_task",
     "ensure_future",
+    "gather",
+    "wait",
+    "as_completed",
+    "shield",
+    "TaskGroup",
     "eager_task_factory",  # from 3.12 on
     "create_eager_task_factory",
     "future_add_to_awaited_by",  # from 3.14 on

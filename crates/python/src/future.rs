@@ -2,7 +2,8 @@
 //!
 //! A Future is its own iterator: `await fut` makes no iterator object. The first callback lies in the
 //! object, a vector is made only for more. A waiting task is stored as itself, one tagged word, and
-//! goes into the ready queue as itself.
+//! goes into the ready queue as itself. So is a `Collector`, which counts at once and is called only if something
+//! has to happen.
 //!
 //! Invariants
 //! - I1: `first` and `more` hold owned references; `more` is null or a box.
@@ -10,6 +11,7 @@
 //! - I3: `value` is empty while pending; a result when finished; an exception when finished and `failed`.
 
 use crate::event_loop::EventLoop;
+use crate::fan_in::{Collector, GatheringFuture};
 use crate::ffi::error::{PyResult, owned, raise, raise_object, restore, runtime_error, type_error, value_error};
 use crate::ffi::freelist::FreeList;
 use crate::ffi::trampoline::{self, fastcall, noargs, onearg, property, unary_slot};
@@ -43,11 +45,13 @@ struct Extra {
     awaited_by: Option<Obj>,
 }
 
-/// Who is told: a task to step (tagged), or a callable.
+/// Who is told: a task to step or a collector (tagged), or a callable.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Waiter(usize);
 
 const TASK_TAG: usize = 1;
+const COLLECTOR_TAG: usize = 2;
+const TAGS: usize = TASK_TAG | COLLECTOR_TAG;
 
 impl Waiter {
     const NONE: Waiter = Waiter(0);
@@ -55,6 +59,11 @@ impl Waiter {
     #[inline]
     fn task(task: Own<Task>) -> Waiter {
         Waiter(task.into_obj().into_ptr() as usize | TASK_TAG)
+    }
+
+    #[inline]
+    fn collector(collector: &Collector) -> Waiter {
+        Waiter(collector.obj().into_ptr() as usize | COLLECTOR_TAG)
     }
 
     #[inline]
@@ -68,8 +77,20 @@ impl Waiter {
     }
 
     #[inline]
+    fn is_collector(self) -> bool {
+        self.0 & COLLECTOR_TAG != 0
+    }
+
+    #[inline]
     fn raw(self) -> Raw {
-        (self.0 & !TASK_TAG) as Raw
+        (self.0 & !TAGS) as Raw
+    }
+
+    /// The collector, borrowed.
+    #[inline]
+    fn as_collector<'a>(self) -> Option<&'a Collector> {
+        // SAFETY: tagged words are collectors; the word owns a reference.
+        self.is_collector().then(|| unsafe { &*self.raw().cast::<Collector>() })
     }
 
     /// Takes over the reference.
@@ -132,6 +153,14 @@ impl Future {
             unsafe { c::PyObject_GC_Track(future.raw().cast()) };
         }
         Ok(future)
+    }
+
+    /// `raw` as a future, if it is exactly a Future, a Task or a gather: nothing of those can be overridden.
+    #[inline]
+    pub(crate) fn of_final<'a>(raw: Raw) -> Option<&'a Future> {
+        let is_one = Future::check_exact(raw) || Task::check_exact(raw) || GatheringFuture::check_exact(raw);
+        // SAFETY: Task and GatheringFuture start with Future.
+        is_one.then(|| unsafe { &*raw.cast::<Future>() })
     }
 
     /// Sets the loop of a fresh object.
@@ -258,6 +287,40 @@ impl Future {
         }
     }
 
+    /// Lets `collector` know when this future is done.
+    #[inline]
+    pub(crate) fn add_collector(&self, collector: &Collector) {
+        debug_assert!(!self.is_done());
+        let waiter = Waiter::collector(collector);
+        if self.first.get() == Waiter::NONE && self.more.get().is_null() {
+            self.first.set(waiter);
+        } else {
+            self.push_more(waiter, None);
+        }
+    }
+
+    /// `remove_done_callback(collector)`.
+    pub(crate) fn remove_collector(&self, collector: &Collector) {
+        let is_it = |waiter: Waiter| waiter.is_collector() && waiter.raw() == collector.raw();
+        if is_it(self.first.get()) {
+            let first = self.first.replace(Waiter::NONE);
+            drop(first.into_obj());
+        }
+        if self.more.get().is_null() {
+            return;
+        }
+        // SAFETY: I1; no call into Python while the vector is borrowed: what is removed drops below.
+        let removed: Vec<_> = unsafe {
+            (*self.more.get())
+                .extract_if(.., |(waiter, _)| is_it(*waiter))
+                .collect()
+        };
+        for (waiter, context) in removed {
+            drop(waiter.into_obj());
+            drop(context);
+        }
+    }
+
     fn push_more(&self, waiter: Waiter, context: Option<Obj>) {
         if self.more.get().is_null() {
             self.more.set(Box::into_raw(Box::default()));
@@ -266,7 +329,8 @@ impl Future {
         unsafe { (*self.more.get()).push((waiter, context)) };
     }
 
-    fn add_callback(&self, callable: Raw, context: Obj) -> PyResult<()> {
+    /// `add_done_callback(callable, context=context)`.
+    pub(crate) fn add_callback(&self, callable: Raw, context: Obj) -> PyResult<()> {
         if self.is_done() {
             return self.call_soon(callable, &context);
         }
@@ -299,6 +363,15 @@ impl Future {
 
     fn notify(&self, waiter: Waiter, context: Option<Obj>) -> PyResult<()> {
         let Some(obj) = waiter.into_obj() else { return Ok(()) };
+        if let Some(collector) = waiter.as_collector() {
+            if let Some(native) = self.native_loop() {
+                native.check_can_schedule()?;
+                if !collector.settle(self) {
+                    return Ok(());
+                }
+            }
+            return self.call_soon(obj.as_ptr(), &collector.context());
+        }
         if waiter.is_task() {
             // SAFETY: tagged words are tasks (I1).
             let task = unsafe { Own::<Task>::from_obj_unchecked(obj) };
@@ -612,11 +685,11 @@ pub(crate) fn current_event_loop() -> PyResult<Obj> {
     if let Some(running) = EventLoop::running() {
         return Ok(running.obj());
     }
-    // 3.11 warns from a private variant that takes the stack level.
+    // 3.11 warns from a private variant that takes the stack level; ours has no frame of its own.
     if let Some(function) =
         call::getattr_optional(imports::events_module(), call::interned("_get_event_loop")?.as_ptr())?
     {
-        return call::call0(function.as_ptr());
+        return call::call1(function.as_ptr(), call::int(2)?.as_ptr());
     }
     call::call0(call::getattr(imports::events_module(), call::interned("get_event_loop")?.as_ptr())?.as_ptr())
 }
@@ -763,7 +836,10 @@ fn show_callbacks(this: &Future) -> PyResult<Obj> {
     }
     let list = call::list()?;
     for (waiter, context) in waiters.into_iter().zip(contexts) {
-        let context = context.or_else(|| Task::of(waiter.raw()).and_then(|task| task.context.get()));
+        let context = context.or_else(|| match waiter.as_collector() {
+            Some(collector) => Some(collector.context()),
+            None => Task::of(waiter.raw()).and_then(|task| task.context.get()),
+        });
         let shown = show_waiter(waiter)?;
         let pair = call::tuple(&[shown.as_ptr(), context.unwrap_or_else(Obj::none).as_ptr()])?;
         call::list_append(&list, pair.as_ptr())?;
@@ -878,19 +954,26 @@ fn set_cancel_message(this: &Future, value: Option<Raw>) -> PyResult<()> {
     Ok(())
 }
 
-/// 3.14's call graph: who awaits this future. Waiting tasks are known from the callbacks themselves.
+/// 3.14's call graph: who awaits this future. Waiting tasks, also those behind collectors, are known from the
+/// callbacks themselves.
 fn show_awaited_by(this: &Future) -> PyResult<Obj> {
     this.alive()?;
     let noted = this.extra_if_any().and_then(|extra| extra.awaited_by.clone());
-    let tasks: Vec<Waiter> = this.waiters().into_iter().filter(|waiter| waiter.is_task()).collect();
+    let waiters = this.waiters().into_iter();
+    let tasks: Vec<Obj> = waiters
+        .filter_map(|waiter| match waiter.as_collector() {
+            Some(collector) => collector.awaiting_task(),
+            None => waiter.is_task().then(|| Obj::from_borrowed(waiter.raw())),
+        })
+        .collect();
     if tasks.is_empty() && noted.is_none() {
         return Ok(Obj::none());
     }
     // SAFETY: A1.
     let set = owned(unsafe { c::PySet_New(noted.as_ref().map_or(ptr::null_mut(), Obj::as_ptr)) })?;
-    for waiter in tasks {
+    for task in tasks {
         // SAFETY: A1; a fresh set.
-        error::status(unsafe { c::PySet_Add(set.as_ptr(), waiter.raw()) })?;
+        error::status(unsafe { c::PySet_Add(set.as_ptr(), task.as_ptr()) })?;
     }
     // SAFETY: A1.
     owned(unsafe { c::PyFrozenSet_New(set.as_ptr()) })

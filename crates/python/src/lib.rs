@@ -10,6 +10,7 @@
 #![allow(clippy::single_match_else)]
 
 mod event_loop;
+mod fan_in;
 mod ffi;
 mod future;
 mod handle;

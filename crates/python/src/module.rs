@@ -6,7 +6,7 @@ use crate::ffi::types::{add_to_module, leak_methods};
 use crate::ffi::{Args, Native, Obj, Raw, Slot, c, call, stop_iteration};
 use crate::future::Future;
 use crate::state::{self, Imports, Names, State, Types, imports, state};
-use crate::{event_loop, future, handle, locks, metaclass, operation, queues, task, transport};
+use crate::{event_loop, fan_in, future, handle, locks, metaclass, operation, queues, task, transport};
 use std::ffi::c_int;
 use std::ptr;
 use std::sync::atomic::Ordering;
@@ -107,6 +107,7 @@ fn exec(module: Raw) -> PyResult<()> {
     add_to_module(module, c"EventLoop", &event_loop_type)?;
     locks::build(module, meta.as_ptr())?;
     queues::build(module, meta.as_ptr())?;
+    fan_in::build(module, meta.as_ptr(), future_type.as_ptr())?;
     let transport_type = transport::stream::build_type(module)?;
     keep(&types.stream_transport, &transport_type);
     add_to_module(module, c"StreamTransport", &transport_type)?;
@@ -134,6 +135,9 @@ fn functions() -> *mut c::PyMethodDef {
         function!(c"all_tasks_everywhere", task::registry::all_tasks_everywhere, c"all_tasks_everywhere($module, /)\n--\n\nEvery pending native task of every loop."),
         function!(c"create_task", task::registry::create_task, c"create_task($module, coro, **kwargs)\n--\n\nSchedule a coroutine on the running loop; returns a Task."),
         function!(c"ensure_future", task::registry::ensure_future, c"ensure_future($module, coro_or_future, *, loop=None)\n--\n\nA future for a coroutine, an awaitable or a future."),
+        function!(c"gather", fan_in::gather, c"gather($module, /, *coros_or_futures, return_exceptions=False)\n--\n\nA future for the results of all the given coroutines and futures, in their order."),
+        function!(c"as_completed", fan_in::as_completed, c"as_completed($module, /, fs, *, timeout=None)\n--\n\nAn iterator of coroutines for the results, first come first served."),
+        function!(c"shield", fan_in::shield, c"shield($module, /, arg)\n--\n\nA future for the same result whose cancellation does not reach the given one."),
         function!(
             c"_park_loops",
             event_loop::park_loops,

@@ -78,7 +78,11 @@ types!(
     selector_view,
     operation,
     operation_function,
-    stream_transport
+    stream_transport,
+    collector,
+    gathering_future,
+    task_group,
+    as_completed
 );
 
 macro_rules! names {
@@ -179,6 +183,11 @@ pub(crate) mod imports {
         get_running_loop = "asyncio.events"."get_running_loop",
         get_running_loop_or_none = "asyncio.events"."_get_running_loop",
         events_module = "asyncio"."events",
+        release_waiter = "asyncio.tasks"."_release_waiter",
+        stdlib_as_completed = "asyncio.tasks"."as_completed",
+        stdlib_shield = "asyncio.tasks"."shield",
+        stdlib_get_loop = "asyncio.futures"."_get_loop",
+        stdlib_isfuture = "asyncio.futures"."isfuture",
         future_add_to_awaited_by = "asyncio.futures"."future_add_to_awaited_by",
         future_discard_from_awaited_by = "asyncio.futures"."future_discard_from_awaited_by",
         futures_module = "asyncio"."futures",
@@ -208,5 +217,5 @@ pub(crate) fn helper(name: &str) -> PyResult<Obj> {
 pub(crate) fn use_helpers(args: Args<'_>) -> PyResult<()> {
     let [module] = args.bind("_use_helpers", &[c"module"], 1, 1)?;
     state().helpers.set_option(module.map(Obj::from_borrowed));
-    Ok(())
+    crate::fan_in::name_coroutines()
 }

@@ -372,11 +372,20 @@ fn add_delay(now: f64, delay: Raw) -> PyResult<f64> {
 /// `loop.create_task(coro)` without keywords.
 #[inline]
 pub(crate) fn create_task_of(this: &EventLoop, coroutine: Raw) -> PyResult<Obj> {
-    if this.makes_own_tasks()? && this.is_plain() {
-        this.check_open()?;
-        return finish_task(Task::create(this, coroutine, None, None, false)?);
+    if let Some(task) = create_own_task(this, coroutine)? {
+        return finish_task(task);
     }
     call::call_method(call::interned("create_task")?.as_ptr(), &[this.raw(), coroutine], None)
+}
+
+/// The same, if that makes a Task of ours.
+#[inline]
+pub(crate) fn create_own_task(this: &EventLoop, coroutine: Raw) -> PyResult<Option<Own<Task>>> {
+    if !this.makes_own_tasks()? || !this.is_plain() {
+        return Ok(None);
+    }
+    this.check_open()?;
+    Task::create(this, coroutine, None, None, false).map(Some)
 }
 
 #[inline]

@@ -70,6 +70,27 @@ impl<'a> Args<'a> {
         }
     }
 
+    /// The values of keywords, in the order of `names`; None if there are others.
+    pub(crate) fn known_keywords<const N: usize>(&self, names: &[&CStr; N]) -> Option<[Option<Raw>; N]> {
+        let mut bound = [None; N];
+        for (name, value) in self.keywords() {
+            let place = names.iter().position(|known| is_name(name, known))?;
+            bound[place] = Some(value);
+        }
+        Some(bound)
+    }
+
+    /// The value of the one keyword there may be; `function` names it in errors.
+    pub(crate) fn only_keyword(&self, function: &str, wanted: &CStr) -> PyResult<Option<Raw>> {
+        match self.keywords().find(|(name, _)| !is_name(*name, wanted)) {
+            Some((name, _)) => Err(type_error(&format!(
+                "{function}() got an unexpected keyword argument '{}'",
+                call::to_string(name)?
+            ))),
+            None => Ok(self.keyword(wanted)),
+        }
+    }
+
     /// Only a `context` keyword besides those in `also`, for the `call_*` family; `function` names it in errors.
     #[inline]
     pub(crate) fn context_only(&self, function: &str, also: &[&CStr]) -> PyResult<Option<Raw>> {
@@ -94,6 +115,13 @@ impl<'a> Args<'a> {
         all.extend_from_slice(self.keyword_values);
         let kwnames = (!self.kwnames.is_null()).then(|| super::Obj::from_borrowed(self.kwnames));
         call::call_method(call::interned(name)?.as_ptr(), &all, kwnames.as_ref())
+    }
+
+    /// `callable(…)` with these very arguments.
+    pub(crate) fn forward(&self, callable: Raw) -> PyResult<super::Obj> {
+        let all = [self.positional, self.keyword_values].concat();
+        let kwnames = (!self.kwnames.is_null()).then(|| super::Obj::from_borrowed(self.kwnames));
+        call::call(callable, &all, kwnames.as_ref())
     }
 
     /// `callable(first, …)` with `first` before these very arguments.

@@ -1,7 +1,7 @@
 //! What makes an Operation a coroutine to those who look: `send`, `throw`, `close`, the `cr_` attributes, the class it
 //! claims, the warning when nobody awaited it. Texts are those of `genobject.c`.
 
-use super::{Extra, FREE_OPERATIONS, Kind, Operation, Stage, Step, TRACKED};
+use super::{Extra, FREE_OPERATIONS, Kind, Operation, STAND_IN, Stage, Step, TRACKED, stand_in};
 use crate::ffi::error::{self, PyResult, owned, runtime_error, type_error, value_error};
 use crate::ffi::trampoline::{self, fastcall, noargs, onearg, property, unary_slot};
 use crate::ffi::types::{Method, TypeSpec};
@@ -243,7 +243,7 @@ fn set_qualname(this: &Operation, value: Option<Raw>) -> PyResult<()> {
 }
 
 fn show_await(this: &Operation) -> PyResult<Obj> {
-    Ok(this.waiter.get_or_none())
+    stand_in::awaited(this)
 }
 
 fn show_code(this: &Operation) -> PyResult<Obj> {
@@ -251,7 +251,7 @@ fn show_code(this: &Operation) -> PyResult<Obj> {
 }
 
 fn show_frame(this: &Operation) -> PyResult<Obj> {
-    if this.stage.get() == Stage::Closed {
+    if this.stage.get() == Stage::Closed && !this.has(STAND_IN) {
         return Ok(Obj::none());
     }
     call::getattr(this.shadow()?.as_ptr(), call::interned("cr_frame")?.as_ptr())
@@ -274,6 +274,7 @@ fn show_state(this: &Operation) -> PyResult<Obj> {
         Stage::Created => "CORO_CREATED",
         Stage::Running => "CORO_RUNNING",
         Stage::Suspended => "CORO_SUSPENDED",
+        Stage::Closed if this.has(STAND_IN) => "CORO_SUSPENDED",
         Stage::Closed => "CORO_CLOSED",
     })
 }
@@ -399,7 +400,7 @@ unsafe extern "C" fn dealloc(slf: Raw) {
             // SAFETY: A1; the type has a weaklist offset.
             unsafe { c::PyObject_ClearWeakRefs(slf) };
         }
-        if this.stage.get() != Stage::Closed {
+        if this.stage.get() != Stage::Closed || this.has(STAND_IN) {
             this.finish();
         }
         this.free_extra();

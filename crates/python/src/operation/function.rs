@@ -241,11 +241,16 @@ fn bind_all(behaviour: &Behaviour, given: &Call, bound: &mut Bound) -> bool {
     for (place, value) in bound.iter_mut().zip(positional) {
         *place = Some(*value);
     }
-    if given.kwnames.is_null() {
-        return positional.len() >= behaviour.required;
-    }
-    given.bind_keywords(behaviour.parameters, bound).is_some()
-        && bound[..behaviour.required].iter().all(Option::is_some)
+    let complete = if given.kwnames.is_null() {
+        positional.len() >= behaviour.required
+    } else {
+        given.bind_keywords(behaviour.parameters, bound).is_some()
+            && bound[..behaviour.required].iter().all(Option::is_some)
+    };
+    complete
+        && behaviour
+            .positional_max()
+            .is_none_or(|max| positional.len() <= max && bound[max].is_none())
 }
 
 // ---- what programs look at -----------------------------------------------------------------------

@@ -22,8 +22,10 @@ mod coroutine;
 pub(crate) mod function;
 mod sleep;
 mod sock;
+mod stand_in;
 
 pub(crate) use sock::KnownSockets;
+pub(crate) use stand_in::show_behind;
 
 use crate::event_loop::EventLoop;
 use crate::ffi::error::{PyResult, runtime_error, value_error};
@@ -80,7 +82,8 @@ pub(crate) struct Behaviour {
     pub(crate) module: &'static str,
     pub(crate) class: &'static str,
     pub(crate) name: &'static str,
-    /// Parameters by name, the receiver of a method first; those after the first `required` may be left out.
+    /// Parameters by name, the receiver of a method first; those after the first `required` may be left out, those
+    /// after a `KEYWORD_ONLY` come by name.
     pub(crate) parameters: &'static [&'static CStr],
     pub(crate) required: usize,
     /// Makes the operation from the arguments; None calls the stdlib's function instead. Usually `Operation::create`,
@@ -94,6 +97,38 @@ pub(crate) struct Behaviour {
     pub(crate) raised: fn(&Operation, Obj) -> PyResult<Step>,
     /// The stdlib's function, found at import.
     pub(crate) original: Original,
+}
+
+/// Stands between the parameters that may be given by position and those that may not.
+pub(crate) const KEYWORD_ONLY: &CStr = c"*";
+
+impl Behaviour {
+    /// Not for operations to have: for what is shown behind them.
+    pub(crate) const fn only_shown(
+        module: &'static str,
+        class: &'static str,
+        name: &'static str,
+        parameters: &'static [&'static CStr],
+    ) -> Behaviour {
+        Behaviour {
+            module,
+            class,
+            name,
+            parameters,
+            required: parameters.len(),
+            create: |_, _| Ok(None),
+            start: |_| Err(runtime_error("cannot reuse already awaited coroutine")),
+            resume: |_, value| Ok(Step::Done(value)),
+            raised: raise_it,
+            original: Original::new(),
+        }
+    }
+
+    /// How many arguments may be given by position, if not all.
+    #[inline]
+    fn positional_max(&self) -> Option<usize> {
+        self.parameters.iter().position(|name| *name == KEYWORD_ONLY)
+    }
 }
 
 /// Arguments in the order of `Behaviour::parameters`, borrowed for the call.
@@ -111,6 +146,11 @@ impl Original {
     fn get(&self) -> Raw {
         self.0.load(Ordering::Relaxed)
     }
+
+    /// For a behaviour whose function is not to be found by name. It lives for ever.
+    pub(crate) fn set(&self, function: Obj) {
+        self.0.store(function.into_ptr(), Ordering::Relaxed);
+    }
 }
 
 /// For `Behaviour::raised` where nothing handles an exception.
@@ -126,6 +166,8 @@ const TRACKED: u8 = 2;
 const NOTIFIED: u8 = 4;
 /// The kernel has said so once more since.
 const REMINDED: u8 = 8;
+/// Only to be looked at: closed, but shown as suspended.
+const STAND_IN: u8 = 16;
 
 /// What few operations have, made on demand.
 #[derive(Default)]
@@ -135,6 +177,8 @@ struct Extra {
     origin: Option<Obj>,
     /// The stdlib's own coroutine for the same call, never started: it has the frame that debuggers ask for.
     shadow: Option<Obj>,
+    /// What is shown behind it (`stand_in.rs`).
+    behind: Option<Obj>,
     /// By `Aside`.
     aside: [Option<Obj>; 2],
 }
@@ -414,7 +458,7 @@ impl Operation {
     /// Awaits `awaitable`, for one with a behaviour; what comes of it goes to `resume` or `raised`. A future that is
     /// done already is not waited for.
     pub(crate) fn wait_for(&self, awaitable: Obj) -> PyResult<Step> {
-        if let Some(future) = Future::of_exact(awaitable.as_ptr()) {
+        if let Some(future) = Future::of_final(awaitable.as_ptr()) {
             return self.wait_for_future(future.own());
         }
         let iterator = match await_iterator(&awaitable) {
@@ -471,6 +515,7 @@ impl Operation {
             let aside = std::mem::take(&mut extra.aside);
             drop(aside);
         }
+        drop(self.extra_if_any().and_then(|extra| extra.behind.take()));
         self.first.clear();
         self.second.clear();
         self.third.clear();
@@ -643,14 +688,34 @@ impl Operation {
         };
         let mut arguments: Vec<Raw> = held.iter().take(count).flatten().map(Obj::as_ptr).collect();
         if let Some(behaviour) = self.behaviour() {
-            while arguments.len() < behaviour.required {
-                // SAFETY: the singleton.
-                arguments.push(unsafe { c::Py_None() });
-            }
+            // What no step needs is not kept: it is only there to be counted.
+            let missing = behaviour.required.saturating_sub(arguments.len());
+            // SAFETY: reading the address of the singleton.
+            arguments.extend(std::iter::repeat_n(unsafe { c::Py_None() }, missing));
         }
-        let shadow = call::call(self.original(), &arguments, None)?;
+        let shadow = call::call(
+            self.original(),
+            &arguments,
+            self.keywords_of_shadow(arguments.len())?.as_ref(),
+        )?;
         self.extra().shadow = Some(shadow.clone());
         Ok(shadow)
+    }
+
+    /// The names of those of `count` arguments that cannot be given by position.
+    fn keywords_of_shadow(&self, count: usize) -> PyResult<Option<Obj>> {
+        let Some((behaviour, max)) = self
+            .behaviour()
+            .and_then(|behaviour| behaviour.positional_max().map(|max| (behaviour, max)))
+        else {
+            return Ok(None);
+        };
+        let mut names = Vec::new();
+        for name in behaviour.parameters[max + 1..].iter().take(count.saturating_sub(max)) {
+            names.push(call::interned(&name.to_string_lossy())?);
+        }
+        let raws: Vec<Raw> = names.iter().map(Obj::as_ptr).collect();
+        call::tuple(&raws).map(Some)
     }
 
     /// Closes the stdlib's coroutine, which else would say that it was never awaited.
@@ -690,6 +755,7 @@ impl Operation {
                 &extra.shadow,
                 failure,
                 cancellation,
+                &extra.behind,
             ] {
                 let code = slot::visit_raw(reference.as_ref().map_or(ptr::null_mut(), Obj::as_ptr), visit, arg);
                 if code != 0 {

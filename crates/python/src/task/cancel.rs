@@ -1,6 +1,7 @@
 //! cancel, uncancel, and the cancellation that waits for the next step.
 
 use super::{MUST_CANCEL, THROW, Task};
+use crate::fan_in::GatheringFuture;
 use crate::ffi::error::PyResult;
 use crate::ffi::{Native, Obj, Raw, call};
 use crate::future::Future;
@@ -32,6 +33,9 @@ pub(crate) fn cancel_future(future: &Obj, message: Option<Raw>) -> PyResult<bool
     }
     if let Some(native) = Task::of_exact(future.as_ptr()) {
         return cancel(native, message);
+    }
+    if let Some(native) = GatheringFuture::of_exact(future.as_ptr()) {
+        return native.cancel(message);
     }
     let message = message.map_or_else(Obj::none, Obj::from_borrowed);
     let kwnames = call::tuple(&[names::msg()])?;

@@ -282,7 +282,7 @@ impl Task {
         self.flags.set(if on { flags | flag } else { flags & !flag });
     }
 
-    fn set_name(&self, name: Raw) -> PyResult<()> {
+    pub(crate) fn set_name(&self, name: Raw) -> PyResult<()> {
         // SAFETY: A1; a string stays what it is, anything else becomes one.
         let name = owned(unsafe {
             if c::PyUnicode_CheckExact(name) != 0 {

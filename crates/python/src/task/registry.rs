@@ -257,6 +257,12 @@ pub(crate) fn current_task(args: Args<'_>) -> PyResult<Obj> {
             None => call::call0(imports::get_running_loop())?,
         },
     };
+    current_task_of(&event_loop)
+}
+
+/// The task that runs on `event_loop`, or None.
+#[inline]
+pub(crate) fn current_task_of(event_loop: &Obj) -> PyResult<Obj> {
     if let Some(native) = EventLoop::of(event_loop.as_ptr())
         && (native.published.get().is_null() || !native.is_own_thread())
     {

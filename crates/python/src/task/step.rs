@@ -255,9 +255,7 @@ fn wait_for(task: &Task, yielded: Obj) -> PyResult<()> {
         return step_again(task);
     }
     let raw = yielded.as_ptr();
-    if Future::check_exact(raw) || Task::check_exact(raw) {
-        // SAFETY: Task starts with Future.
-        let future = unsafe { &*raw.cast::<Future>() };
+    if let Some(future) = Future::of_final(raw) {
         return wait_for_native(task, future, yielded);
     }
     wait_for_other(task, yielded)
