@@ -109,3 +109,8 @@ def create_task_with_factory(loop: Any, coro: Any, **kwargs: Any) -> Any:
 def create_future_as_asyncio(loop: Any) -> Any:
     """A future of the class that stands in asyncio.futures, where somebody put another one there."""
     return _base_events.BaseEventLoop.create_future(loop)
+
+
+async def awaiting(awaitable: Any) -> Any:
+    """An await, with everything the interpreter checks at one."""
+    return await awaitable

@@ -28,11 +28,15 @@ _NATIVE = (
     "Handle",
     "TimerHandle",
     "Lock",
+    "Timeout",
     "sleep",
     "current_task",
     "all_tasks",
     "create_task",
     "ensure_future",
+    "timeout",
+    "timeout_at",
+    "wait_for",
     "eager_task_factory",  # from 3.12 on
     "create_eager_task_factory",
     "future_add_to_awaited_by",  # from 3.14 on

@@ -19,5 +19,6 @@ mod module;
 mod operation;
 mod state;
 mod task;
+mod timeouts;
 mod transport;
 mod waiters;

@@ -6,7 +6,7 @@ use crate::ffi::types::{add_to_module, leak_methods};
 use crate::ffi::{Args, Native, Obj, Raw, Slot, c, call, stop_iteration};
 use crate::future::Future;
 use crate::state::{self, Imports, Names, State, Types, imports, state};
-use crate::{event_loop, future, handle, locks, metaclass, operation, task, transport};
+use crate::{event_loop, future, handle, locks, metaclass, operation, task, timeouts, transport};
 use std::ffi::c_int;
 use std::ptr;
 use std::sync::atomic::Ordering;
@@ -92,6 +92,7 @@ fn exec(module: Raw) -> PyResult<()> {
     operation::build(module, &event_loop_type)?;
     add_to_module(module, c"EventLoop", &event_loop_type)?;
     locks::build(module, meta.as_ptr())?;
+    timeouts::build(module, meta.as_ptr())?;
     let transport_type = transport::stream::build_type(module)?;
     keep(&types.stream_transport, &transport_type);
     add_to_module(module, c"StreamTransport", &transport_type)?;
@@ -119,6 +120,8 @@ fn functions() -> *mut c::PyMethodDef {
         function!(c"all_tasks_everywhere", task::registry::all_tasks_everywhere, c"all_tasks_everywhere($module, /)\n--\n\nEvery pending native task of every loop."),
         function!(c"create_task", task::registry::create_task, c"create_task($module, coro, **kwargs)\n--\n\nSchedule a coroutine on the running loop; returns a Task."),
         function!(c"ensure_future", task::registry::ensure_future, c"ensure_future($module, coro_or_future, *, loop=None)\n--\n\nA future for a coroutine, an awaitable or a future."),
+        function!(c"timeout", timeouts::timeout, c"timeout($module, delay)\n--\n\nA context manager that cancels its body after `delay` seconds and raises TimeoutError; None is never."),
+        function!(c"timeout_at", timeouts::timeout_at, c"timeout_at($module, when)\n--\n\nThe same with a point in time of the loop's clock."),
         function!(
             c"_park_loops",
             event_loop::park_loops,

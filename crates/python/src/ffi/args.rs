@@ -45,6 +45,11 @@ impl<'a> Args<'a> {
         !self.keyword_values.is_empty()
     }
 
+    #[inline]
+    pub(crate) fn keyword_count(&self) -> usize {
+        self.keyword_values.len()
+    }
+
     fn keywords(&self) -> impl Iterator<Item = (Raw, Raw)> + use<'a> {
         let kwnames = self.kwnames;
         self.keyword_values
@@ -84,6 +89,15 @@ impl<'a> Args<'a> {
         all.extend_from_slice(self.keyword_values);
         let kwnames = (!self.kwnames.is_null()).then(|| super::Obj::from_borrowed(self.kwnames));
         call::call_method(call::interned(name)?.as_ptr(), &all, kwnames.as_ref())
+    }
+
+    /// `callable(…)` with these very arguments.
+    #[cold]
+    pub(crate) fn forward(&self, callable: Raw) -> PyResult<super::Obj> {
+        let mut all = self.positional.to_vec();
+        all.extend_from_slice(self.keyword_values);
+        let kwnames = (!self.kwnames.is_null()).then(|| super::Obj::from_borrowed(self.kwnames));
+        call::call(callable, &all, kwnames.as_ref())
     }
 
     /// `callable(first, …)` with `first` before these very arguments.

@@ -108,7 +108,7 @@ impl Original {
     }
 
     #[inline]
-    fn get(&self) -> Raw {
+    pub(crate) fn get(&self) -> Raw {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -408,6 +408,11 @@ impl Operation {
         }
         let iterator = await_iterator(&awaitable)?;
         drop(awaitable);
+        self.wait_for_iterator(iterator)
+    }
+
+    /// Waits for what an `__await__` returned, or for a coroutine.
+    pub(crate) fn wait_for_iterator(&self, iterator: Obj) -> PyResult<Step> {
         self.put(NATIVE, false);
         self.waiter.set_option(Some(iterator.clone()));
         self.track();
@@ -527,6 +532,11 @@ impl Operation {
         })
     }
 
+    /// Does somebody await it? (For a second one, that is an error.)
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.stage.get() == Stage::Suspended
+    }
+
     /// A descriptor it waits for is ready.
     pub(crate) fn on_ready(&self, event_loop: &EventLoop) -> PyResult<()> {
         sock::on_ready(self, event_loop)
@@ -594,9 +604,17 @@ impl Operation {
             self.event_loop.get()
         };
         let held = [event_loop, self.first.get(), self.second.get(), self.third.get()];
-        // The third of a sleep is not an argument.
-        let arguments = held.iter().take(if self.kind.get() == Kind::Sleep { 3 } else { 4 });
-        let arguments: Vec<Raw> = arguments.flatten().map(Obj::as_ptr).collect();
+        // What comes after the arguments is the operation's own; an argument that it has no use for is not kept.
+        let (count, required) = match self.behaviour() {
+            Some(behaviour) => (1 + behaviour.parameters.len(), behaviour.required),
+            None if self.kind.get() == Kind::Sleep => (3, 0),
+            None => (4, 0),
+        };
+        let arguments = held.iter().take(count);
+        let mut arguments: Vec<Raw> = arguments.flatten().map(Obj::as_ptr).collect();
+        let missing = required.saturating_sub(arguments.len());
+        // SAFETY: a static of the interpreter.
+        arguments.extend(std::iter::repeat_n(unsafe { c::Py_None() }, missing));
         let shadow = call::call(self.original(), &arguments, None)?;
         self.extra().shadow = Some(shadow.clone());
         Ok(shadow)
