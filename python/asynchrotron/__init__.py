@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from . import _core, _helpers, registry
 from ._core import __version__ as __version__
 from .fan_out import map as map
+from .cancel_scope import CancelScope as CancelScope
 from .install import install as install
 from .install import uninstall as uninstall
 
@@ -44,6 +45,7 @@ else:
     from ._core import Semaphore as Semaphore
     from ._core import Task as Task
     from ._core import TaskGroup as TaskGroup
+    from ._core import Timeout as Timeout
     from ._core import TimerHandle as TimerHandle
     from ._core import all_tasks as all_tasks
     from ._core import as_completed as as_completed
@@ -54,6 +56,9 @@ else:
     from ._core import shield as shield
     from ._core import sleep as sleep
     from ._core import wait as wait
+    from ._core import timeout as timeout
+    from ._core import timeout_at as timeout_at
+    from ._core import wait_for as wait_for
     from .loop import EventLoop as EventLoop
     from .loop import new_event_loop as new_event_loop
     from .runners import Runner as Runner
@@ -67,7 +72,9 @@ else:
         from ._core import future_add_to_awaited_by as future_add_to_awaited_by
         from ._core import future_discard_from_awaited_by as future_discard_from_awaited_by
 
-__all__ = list(dict.fromkeys([*asyncio.__all__, "EventLoop", "TaskGroup", "__version__", "install", "uninstall"]))
+_OWN = ("CancelScope", "EventLoop", "TaskGroup", "__version__", "install", "uninstall")
+
+__all__ = list(dict.fromkeys([*asyncio.__all__, *_OWN]))
 
 registry.make_visible()
 _core._use_helpers(_helpers)

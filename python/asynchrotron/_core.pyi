@@ -26,6 +26,7 @@ _Ts = TypeVarTuple("_Ts")
 _FutureT = TypeVar("_FutureT", bound=asyncio.Future[Any])
 _TaskT = TypeVar("_TaskT", bound=asyncio.Task[Any])
 _CoroutineLike: TypeAlias = Coroutine[Any, Any, _T]
+_FutureLike: TypeAlias = asyncio.Future[_T] | Awaitable[_T]
 
 __version__: str
 
@@ -178,6 +179,19 @@ class StreamTransport(asyncio.Transport):
     def _make_empty_waiter(self) -> asyncio.Future[None]: ...
     def _reset_empty_waiter(self) -> None: ...
 
+@disjoint_base
+class Timeout(asyncio.Timeout):  # type: ignore[misc]
+    # What the stdlib's own coroutines, which serve subclasses, keep there.
+    _state: Any
+    _when: Any
+    _timeout_handler: asyncio.Handle | None
+    _task: asyncio.Task[Any] | None
+    _cancelling: int
+    def _on_timeout(self) -> None: ...
+
+def timeout(delay: float | None) -> Timeout: ...
+def timeout_at(when: float | None) -> Timeout: ...
+async def wait_for(fut: _FutureLike[_T], timeout: float | None) -> _T: ...
 @overload
 async def sleep(delay: float) -> None: ...
 @overload

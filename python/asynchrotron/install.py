@@ -36,6 +36,7 @@ _NATIVE = (
     "Semaphore",
     "BoundedSemaphore",
     "Barrier",
+    "Timeout",
     "sleep",
     "current_task",
     "all_tasks",
@@ -46,6 +47,9 @@ _NATIVE = (
     "as_completed",
     "shield",
     "TaskGroup",
+    "timeout",
+    "timeout_at",
+    "wait_for",
     "eager_task_factory",  # from 3.12 on
     "create_eager_task_factory",
     "future_add_to_awaited_by",  # from 3.14 on

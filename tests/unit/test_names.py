@@ -73,7 +73,7 @@ def test_tasks_number_their_names():
 def test_a_closed_set_of_public_names_in_the_package():
     """What is there beside asyncio's names is meant to be there."""
     extra = set(asynchrotron.__all__) - set(asyncio.__all__)
-    assert extra <= {"EventLoop", "EventLoopPolicy", "TaskGroup", "install", "uninstall", "__version__"}
+    assert extra <= {"CancelScope", "EventLoop", "EventLoopPolicy", "TaskGroup", "install", "uninstall", "__version__"}
 
 
 def test_isinstance_works_both_ways():

@@ -45,13 +45,15 @@ struct Extra {
     awaited_by: Option<Obj>,
 }
 
-/// Who is told: a task to step or a collector (tagged), or a callable.
+/// Who is told: a task to step, a collector, a future to complete with None one turn later (all three tagged), or a
+/// callable.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Waiter(usize);
 
 const TASK_TAG: usize = 1;
 const COLLECTOR_TAG: usize = 2;
-const TAGS: usize = TASK_TAG | COLLECTOR_TAG;
+const RELEASE_TAG: usize = 4;
+const TAGS: usize = TASK_TAG | COLLECTOR_TAG | RELEASE_TAG;
 
 impl Waiter {
     const NONE: Waiter = Waiter(0);
@@ -59,6 +61,10 @@ impl Waiter {
     #[inline]
     fn task(task: Own<Task>) -> Waiter {
         Waiter(task.into_obj().into_ptr() as usize | TASK_TAG)
+    }
+
+    fn release(future: Own<Future>) -> Waiter {
+        Waiter(future.into_obj().into_ptr() as usize | RELEASE_TAG)
     }
 
     #[inline]
@@ -79,6 +85,11 @@ impl Waiter {
     #[inline]
     fn is_collector(self) -> bool {
         self.0 & COLLECTOR_TAG != 0
+    }
+
+    #[inline]
+    fn is_release(self) -> bool {
+        self.0 & RELEASE_TAG != 0
     }
 
     #[inline]
@@ -299,6 +310,46 @@ impl Future {
         }
     }
 
+    /// Lets `future`, one of the same native loop, be completed with None the turn after this one is done: a callback
+    /// without a handle.
+    pub(crate) fn add_release(&self, future: Own<Future>) -> PyResult<()> {
+        if self.is_done() {
+            return self.notify(Waiter::release(future), None);
+        }
+        let waiter = Waiter::release(future);
+        if self.first.get() == Waiter::NONE && self.more.get().is_null() {
+            self.first.set(waiter);
+        } else {
+            self.push_more(waiter, None);
+        }
+        Ok(())
+    }
+
+    /// Takes that back.
+    pub(crate) fn remove_release(&self, future: &Future) {
+        let word = Waiter(future.raw() as usize | RELEASE_TAG);
+        let (gone, context) = self.take_out(word);
+        drop(gone.and_then(Waiter::into_obj));
+        drop(context);
+    }
+
+    /// Takes one callback out, with its context; the caller drops them.
+    fn take_out(&self, wanted: Waiter) -> (Option<Waiter>, Option<Obj>) {
+        if self.first.get() == wanted {
+            self.first.set(Waiter::NONE);
+            return (Some(wanted), self.first_context.take());
+        }
+        if self.more.get().is_null() {
+            return (None, None);
+        }
+        // SAFETY: I1; no call into Python while the vector is borrowed.
+        let more = unsafe { &mut *self.more.get() };
+        match more.iter().position(|(waiter, _)| *waiter == wanted) {
+            Some(index) => (Some(wanted), more.remove(index).1),
+            None => (None, None),
+        }
+    }
+
     /// `remove_done_callback(collector)`.
     pub(crate) fn remove_collector(&self, collector: &Collector) {
         let is_it = |waiter: Waiter| waiter.is_collector() && waiter.raw() == collector.raw();
@@ -379,6 +430,12 @@ impl Future {
                 return task.schedule_wakeup(self);
             };
             return native.schedule_task(task);
+        }
+        if waiter.is_release() {
+            // SAFETY: words with this tag are futures of a native loop (I1).
+            let future = unsafe { Own::<Future>::from_obj_unchecked(obj) };
+            let native = future.native_loop().map(Native::own);
+            return native.map_or(Ok(()), |native| native.schedule_release(future));
         }
         let context = match context {
             Some(context) => context,
@@ -774,22 +831,10 @@ fn py_remove_done_callback(this: &Future, callable: Raw) -> PyResult<Obj> {
     }
     let mut count = 0;
     for gone in removed {
-        let mut dead = Vec::new();
-        if this.first.get() == gone {
-            this.first.set(Waiter::NONE);
-            dead.push((gone, this.first_context.take()));
-        } else if !this.more.get().is_null() {
-            // SAFETY: I1; no call into Python while the vector is borrowed (dead entries drop below).
-            let more = unsafe { &mut *this.more.get() };
-            if let Some(index) = more.iter().position(|(waiter, _)| *waiter == gone) {
-                dead.push(more.remove(index));
-            }
-        }
-        count += dead.len();
-        for (waiter, context) in dead {
-            drop(waiter.into_obj());
-            drop(context);
-        }
+        let (dead, context) = this.take_out(gone);
+        count += usize::from(dead.is_some());
+        drop(dead.and_then(Waiter::into_obj));
+        drop(context);
     }
     call::int(count as i64)
 }
@@ -814,6 +859,8 @@ fn show_waiter(waiter: Waiter) -> PyResult<Obj> {
     let obj = Obj::from_borrowed(waiter.raw());
     if waiter.is_task() {
         crate::task::wakeup_function(&obj)
+    } else if waiter.is_release() {
+        crate::timeouts::release_function(&obj)
     } else {
         Ok(obj)
     }

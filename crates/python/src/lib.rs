@@ -21,5 +21,6 @@ mod operation;
 mod queues;
 mod state;
 mod task;
+mod timeouts;
 mod transport;
 mod waiters;

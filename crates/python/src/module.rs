@@ -6,7 +6,7 @@ use crate::ffi::types::{add_to_module, leak_methods};
 use crate::ffi::{Args, Native, Obj, Raw, Slot, c, call, stop_iteration};
 use crate::future::Future;
 use crate::state::{self, Imports, Names, State, Types, imports, state};
-use crate::{event_loop, fan_in, future, handle, locks, metaclass, operation, queues, task, transport};
+use crate::{event_loop, fan_in, future, handle, locks, metaclass, operation, queues, task, timeouts, transport};
 use std::ffi::c_int;
 use std::ptr;
 use std::sync::atomic::Ordering;
@@ -108,6 +108,7 @@ fn exec(module: Raw) -> PyResult<()> {
     locks::build(module, meta.as_ptr())?;
     queues::build(module, meta.as_ptr())?;
     fan_in::build(module, meta.as_ptr(), future_type.as_ptr())?;
+    timeouts::build(module, meta.as_ptr())?;
     let transport_type = transport::stream::build_type(module)?;
     keep(&types.stream_transport, &transport_type);
     add_to_module(module, c"StreamTransport", &transport_type)?;
@@ -138,6 +139,8 @@ fn functions() -> *mut c::PyMethodDef {
         function!(c"gather", fan_in::gather, c"gather($module, /, *coros_or_futures, return_exceptions=False)\n--\n\nA future for the results of all the given coroutines and futures, in their order."),
         function!(c"as_completed", fan_in::as_completed, c"as_completed($module, /, fs, *, timeout=None)\n--\n\nAn iterator of coroutines for the results, first come first served."),
         function!(c"shield", fan_in::shield, c"shield($module, /, arg)\n--\n\nA future for the same result whose cancellation does not reach the given one."),
+        function!(c"timeout", timeouts::timeout, c"timeout($module, delay)\n--\n\nA context manager that cancels its body after `delay` seconds and raises TimeoutError; None is never."),
+        function!(c"timeout_at", timeouts::timeout_at, c"timeout_at($module, when)\n--\n\nThe same with a point in time of the loop's clock."),
         function!(
             c"_park_loops",
             event_loop::park_loops,

@@ -109,13 +109,16 @@ pub(crate) mod names {
         add_done_callback = "add_done_callback",
         asyncio_future_blocking = "_asyncio_future_blocking",
         buffer_updated = "buffer_updated",
+        call_at = "call_at",
         call_exception_handler = "call_exception_handler",
         call_soon = "call_soon",
         cancel = "cancel",
+        cancelling = "cancelling",
         close = "close",
         connection_lost = "connection_lost",
         connection_made = "connection_made",
         context = "context",
+        cr_await = "cr_await",
         current_handle = "_current_handle",
         data_received = "data_received",
         done = "done",
@@ -128,6 +131,7 @@ pub(crate) mod names {
         is_running = "is_running",
         loop_ = "_loop",
         msg = "msg",
+        on_timeout = "_on_timeout",
         name = "name",
         pause_writing = "pause_writing",
         result = "result",
@@ -135,7 +139,9 @@ pub(crate) mod names {
         send = "send",
         task_class = "Task",
         throw = "throw",
+        time = "time",
         timer_handle_cancelled = "_timer_handle_cancelled",
+        uncancel = "uncancel",
     }
 }
 pub(crate) use names::Names;
@@ -199,6 +205,10 @@ pub(crate) mod imports {
         stdlib_current_task = "asyncio.tasks"."current_task",
         stdlib_all_tasks = "asyncio.tasks"."all_tasks",
         swap_current_task = "asyncio.tasks"."_swap_current_task",
+        stdlib_timeout = "asyncio.timeouts"."timeout",
+        stdlib_timeout_at = "asyncio.timeouts"."timeout_at",
+        stdlib_timeout_class = "asyncio.timeouts"."Timeout",
+        timeout_state = "asyncio.timeouts"."_State",
     }
 }
 pub(crate) use imports::Imports;

@@ -49,9 +49,10 @@ impl<T> TimerQueue<T> {
         }
     }
 
-    /// Adds `item`, due at `when_ns`, after everything else that is due at the same nanosecond.
+    /// Adds `item`, due at `when_ns`, after everything else that is due at the same nanosecond. Returns its number, for
+    /// [`remove_if_last`](Self::remove_if_last).
     #[inline]
-    pub fn push(&mut self, when_ns: u64, item: T) {
+    pub fn push(&mut self, when_ns: u64, item: T) -> u64 {
         let sequence = self.sequence;
         self.sequence += 1;
         self.heap.push(Entry {
@@ -60,6 +61,16 @@ impl<T> TimerQueue<T> {
             item,
         });
         self.sift_up(self.heap.len() - 1);
+        sequence
+    }
+
+    /// Takes the entry of this number out if it lies at the vector's end, as the newest one does unless it is due
+    /// early: whoever ends soon after it began leaves nothing dead behind.
+    #[inline]
+    pub fn remove_if_last(&mut self, sequence: u64) -> Option<T> {
+        self.heap
+            .pop_if(|entry| entry.sequence == sequence)
+            .map(|entry| entry.item)
     }
 
     /// The earliest deadline, dead entries included.
@@ -234,6 +245,21 @@ mod tests {
             assert_eq!(timers.pop(), Some((7, item)));
         }
         assert_eq!(timers.pop(), None);
+    }
+
+    #[test]
+    fn the_last_one_leaves_no_trace() {
+        let mut timers = TimerQueue::new();
+        let first = timers.push(7, "first");
+        let second = timers.push(8, "second");
+        assert_eq!(timers.remove_if_last(first), None);
+        assert_eq!(timers.remove_if_last(second), Some("second"));
+        assert_eq!(timers.remove_if_last(second), None);
+        let early = timers.push(1, "early");
+        assert_eq!(timers.remove_if_last(early), None);
+        assert_eq!(timers.pop(), Some((1, "early")));
+        assert_eq!(timers.remove_if_last(first), Some("first"));
+        assert!(timers.is_empty());
     }
 
     #[test]

@@ -65,7 +65,9 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
     let mut model = Model::default();
     for step in steps {
         match step {
-            Step::Push(when_ns) => timers.push(when_ns, model.push(when_ns)),
+            Step::Push(when_ns) => {
+                timers.push(when_ns, model.push(when_ns));
+            }
             Step::Pop => {
                 let (ours, expected) = (timers.pop(), model.pop());
                 prop_assert_eq!(ours, expected);
@@ -90,8 +92,17 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
                     .collect();
                 if !live.is_empty() {
                     let name = live[choice % live.len()].1;
-                    model.dead.insert(name);
-                    timers.note_dead();
+                    // The queue numbers its entries as the model names them.
+                    match timers.remove_if_last(name as u64) {
+                        Some(taken) => {
+                            prop_assert_eq!(taken, name);
+                            model.entries.retain(|entry| entry.1 != name);
+                        }
+                        None => {
+                            model.dead.insert(name);
+                            timers.note_dead();
+                        }
+                    }
                 }
             }
             Step::Compact => {

@@ -476,13 +476,14 @@ unsafe extern "C" fn traverse(slf: Raw, visit: c::visitproc, arg: *mut c_void) -
         visit!(task.raw());
     }
     let mut code = 0;
-    // Handles are not tracked: what a handle owned by the loop alone holds is the loop's.
+    // Handles and alarms are not tracked: what a handle owned by the loop alone holds is the loop's.
     let mut look = |entry: &Entry| {
         if code != 0 {
             return;
         }
-        match entry.as_handle() {
-            Some(handle) if is_unique(handle) => code = handle.traverse(visit, arg),
+        match (entry.as_handle(), entry.as_alarm()) {
+            (Some(handle), _) if is_unique(handle) => code = handle.traverse(visit, arg),
+            (_, Some(alarm)) => code = alarm.traverse(visit, arg),
             _ => code = slot::visit_raw(entry.object().unwrap_or(ptr::null_mut()), visit, arg),
         }
     };

@@ -8,6 +8,7 @@ use crate::ffi::{Native, Obj, Own};
 use crate::future::Future;
 use crate::handle::Handle;
 use crate::task::Task;
+use crate::timeouts::Alarm;
 use std::cell::UnsafeCell;
 use std::collections::VecDeque;
 
@@ -15,6 +16,7 @@ const HANDLE: u64 = 0;
 const TASK: u64 = 1;
 const FUTURE: u64 = 2;
 const READINESS: u64 = 3;
+const ALARM: u64 = 4;
 const TAGS: u64 = 7;
 
 /// What an entry asks the loop to do.
@@ -23,8 +25,10 @@ pub(crate) enum Work {
     Handle(Own<Handle>),
     /// Step it.
     Task(Own<Task>),
-    /// A sleep is over: set its result.
+    /// A sleep is over, or a wait: set its result.
     Future(Own<Future>),
+    /// A timeout's time is up.
+    Alarm(Own<Alarm>),
     /// A descriptor is ready, if the registration is still the one meant.
     Readiness { fd: i32, generation: u32, bits: u8 },
 }
@@ -50,6 +54,11 @@ impl Entry {
         Entry(future.into_obj().into_ptr() as u64 | FUTURE)
     }
 
+    #[inline]
+    pub(crate) fn alarm(alarm: Own<Alarm>) -> Entry {
+        Entry(alarm.into_obj().into_ptr() as u64 | ALARM)
+    }
+
     /// Descriptors have 24 bits: the kernel's own limit is 2^20 by default.
     #[inline]
     pub(crate) fn readiness(fd: i32, generation: u32, bits: u8) -> Entry {
@@ -70,6 +79,7 @@ impl Entry {
                 TASK => Work::Task(Own::from_obj_unchecked(object())),
                 HANDLE => Work::Handle(Own::from_obj_unchecked(object())),
                 FUTURE => Work::Future(Own::from_obj_unchecked(object())),
+                ALARM => Work::Alarm(Own::from_obj_unchecked(object())),
                 _ => Work::Readiness {
                     fd: (word >> 8 & 0xff_ffff) as i32,
                     generation: (word >> 32) as u32,
@@ -90,6 +100,12 @@ impl Entry {
         (self.0 & TAGS == HANDLE).then(|| unsafe { &*(self.0 as *const Handle) })
     }
 
+    /// The alarm it owns, if it is one.
+    pub(crate) fn as_alarm(&self) -> Option<&Alarm> {
+        // SAFETY: the tag tells the type; the entry keeps it alive.
+        (self.0 & TAGS == ALARM).then(|| unsafe { &*((self.0 & !TAGS) as *const Alarm) })
+    }
+
     /// Cancelled before it came due?
     #[inline]
     pub(crate) fn is_dead(&self) -> bool {
@@ -99,6 +115,7 @@ impl Entry {
                 // SAFETY: as above.
                 unsafe { &*((self.0 & !TAGS) as *const Future) }.is_settled()
             }
+            ALARM => self.as_alarm().is_some_and(|alarm| !alarm.is_set()),
             _ => false,
         }
     }

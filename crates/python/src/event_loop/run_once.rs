@@ -12,6 +12,7 @@ use crate::future::Future;
 use crate::handle::{Handle, REPEATING, RUNS, SCHEDULED, SHARED, TimerHandle, report};
 use crate::state::{helper, names};
 use crate::task::{Task, registry, step};
+use crate::timeouts::Alarm;
 use reactor::Token;
 use std::os::fd::AsRawFd;
 use std::ptr;
@@ -327,6 +328,8 @@ impl EventLoop {
             }
             if let Some(handle) = entry.as_handle() {
                 handle.put(SCHEDULED, false);
+            } else if let Some(alarm) = entry.as_alarm() {
+                alarm.note_due();
             }
             self.ready().push(entry);
         }
@@ -350,6 +353,7 @@ impl EventLoop {
                 }
             }
             Work::Future(future) => finish_sleep(&future),
+            Work::Alarm(alarm) => self.run_alarm(&alarm),
             Work::Readiness { fd, generation, bits } => self.dispatch(fd, generation, bits),
         }
     }
@@ -443,6 +447,30 @@ impl EventLoop {
             release_timer(&handle);
         }
         outcome
+    }
+
+    /// A timeout's time is up. As with a handle, nothing it runs sees a current task.
+    #[cold]
+    fn run_alarm(&self, alarm: &Alarm) -> PyResult<()> {
+        let Some(timeout) = alarm.take_timeout() else {
+            return Ok(());
+        };
+        #[cfg(Py_3_14)]
+        registry::withdraw(self);
+        let context = timeout.context_for_callback()?;
+        let outcome = self
+            .enter_context(context.as_ptr())
+            .and_then(|()| timeout.expire())
+            .map_err(|Raised| take());
+        self.leave_context();
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(exception) if error::is_exit(exception.as_ptr()) => Err(restore(exception)),
+            Err(exception) => {
+                let handle = Handle::create(self, timeout.callback()?.as_ptr(), &[], context)?;
+                report(self.raw(), handle.raw(), &exception)
+            }
+        }
     }
 
     /// Blocks another thread while `handle`'s callback runs.

@@ -8,6 +8,7 @@ use crate::future::Future;
 use crate::handle::{Handle, SCHEDULED, TimerHandle};
 use crate::state::{helper, imports, names, state};
 use crate::task::Task;
+use crate::timeouts::Alarm;
 use std::ffi::CStr;
 use std::ptr;
 
@@ -125,6 +126,13 @@ impl EventLoop {
         Ok(())
     }
 
+    /// Completes `future` with None in the next turn.
+    pub(crate) fn schedule_release(&self, future: Own<Future>) -> PyResult<()> {
+        self.check_can_schedule()?;
+        self.ready().push(Entry::future(future));
+        Ok(())
+    }
+
     /// `call_soon(callback, argument, context=context)` for future callbacks; no handle comes back.
     pub(crate) fn schedule_call(&self, callback: Raw, argument: Raw, context: Obj) -> PyResult<()> {
         self.check_can_schedule()?;
@@ -157,6 +165,29 @@ impl EventLoop {
         let when = seconds_now() + delay;
         self.push_timer(deadline_ns(when), Entry::future(future.own()), false);
         Ok(())
+    }
+
+    /// Lets `alarm` go off at `when`: in the next turn, if that is not in the future.
+    #[inline]
+    pub(crate) fn schedule_alarm(&self, alarm: Own<Alarm>, when: f64) {
+        if when <= seconds_now() {
+            self.ready().push(Entry::alarm(alarm));
+            return;
+        }
+        let queued = alarm.clone();
+        // SAFETY: I2; pushing runs no Python code.
+        let number = unsafe { (*self.inner().timers.get()).push(deadline_ns(when), Entry::alarm(queued)) };
+        alarm.note_queued(number);
+    }
+
+    /// The alarm of this number, in the timer queue, is cancelled.
+    #[inline]
+    pub(crate) fn drop_alarm(&self, number: u64) {
+        // SAFETY: I2; the entry drops after the borrow.
+        match unsafe { (*self.inner().timers.get()).remove_if_last(number) } {
+            Some(entry) => drop(entry),
+            None => self.note_dead_timer(),
+        }
     }
 
     /// One entry of the timer queue was cancelled by its owner. Compacts when most are dead.

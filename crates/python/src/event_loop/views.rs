@@ -75,6 +75,7 @@ fn as_handle(event_loop: &EventLoop, entry: Entry) -> PyResult<Obj> {
             Some((future.obj(), Obj::none())),
             context::copy_current()?,
         ),
+        Work::Alarm(alarm) => return alarm.to_handle(event_loop),
         Work::Readiness { fd, generation, bits } => {
             let dispatch = call::interned("_dispatch")?;
             let function = call::getattr(event_loop.raw(), dispatch.as_ptr())?;

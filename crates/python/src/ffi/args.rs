@@ -45,6 +45,11 @@ impl<'a> Args<'a> {
         !self.keyword_values.is_empty()
     }
 
+    #[inline]
+    pub(crate) fn keyword_count(&self) -> usize {
+        self.keyword_values.len()
+    }
+
     fn keywords(&self) -> impl Iterator<Item = (Raw, Raw)> + use<'a> {
         let kwnames = self.kwnames;
         self.keyword_values

@@ -143,7 +143,7 @@ impl Original {
     }
 
     #[inline]
-    fn get(&self) -> Raw {
+    pub(crate) fn get(&self) -> Raw {
         self.0.load(Ordering::Relaxed)
     }
 
@@ -471,6 +471,11 @@ impl Operation {
             }
         };
         drop(awaitable);
+        self.wait_for_iterator(iterator)
+    }
+
+    /// Waits for what an `__await__` returned, or for a coroutine.
+    pub(crate) fn wait_for_iterator(&self, iterator: Obj) -> PyResult<Step> {
         self.put(NATIVE, false);
         self.waiter.set_option(Some(iterator.clone()));
         self.track();
@@ -593,6 +598,11 @@ impl Operation {
         } else {
             without_stop_iteration(raised, "coroutine")
         })
+    }
+
+    /// Does somebody await it? (For a second one, that is an error.)
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.stage.get() == Stage::Suspended
     }
 
     /// A descriptor it waits for is ready.

@@ -250,14 +250,19 @@ pub(crate) fn register_foreign(task: &Task) -> PyResult<()> {
 /// `current_task(loop=None)`.
 pub(crate) fn current_task(args: Args<'_>) -> PyResult<Obj> {
     let [given] = args.bind("current_task", &[c"loop"], 1, 0)?;
-    let event_loop = match given.filter(|given| !object::is_none(*given)) {
-        Some(given) => Obj::from_borrowed(given),
-        None => match EventLoop::running() {
-            Some(running) => running.obj(),
-            None => call::call0(imports::get_running_loop())?,
-        },
-    };
-    current_task_of(&event_loop)
+    match given.filter(|given| !object::is_none(*given)) {
+        Some(given) => current_task_of(&Obj::from_borrowed(given)),
+        None => current(),
+    }
+}
+
+/// `current_task()`: a task, or None.
+#[inline]
+pub(crate) fn current() -> PyResult<Obj> {
+    match EventLoop::running() {
+        Some(running) => current_task_of(&running.obj()),
+        None => current_task_of(&call::call0(imports::get_running_loop())?),
+    }
 }
 
 /// The task that runs on `event_loop`, or None.
@@ -324,8 +329,23 @@ pub(crate) fn create_task(args: Args<'_>) -> PyResult<Obj> {
 /// `ensure_future(coro_or_future, *, loop=None)`.
 pub(crate) fn ensure_future(args: Args<'_>) -> PyResult<Obj> {
     let [given, event_loop] = args.bind("ensure_future", &[c"coro_or_future", c"loop"], 1, 1)?;
-    let given = given.unwrap_or(ptr::null_mut());
-    let no_loop = event_loop.is_none_or(object::is_none);
+    ensure_future_of(given.unwrap_or(ptr::null_mut()), event_loop)
+}
+
+/// `ensure_future(given, loop=event_loop)`.
+pub(crate) fn ensure_future_of(given: Raw, event_loop: Option<Raw>) -> PyResult<Obj> {
+    let no_loop = match (
+        event_loop.filter(|given| !object::is_none(*given)),
+        EventLoop::running(),
+    ) {
+        (None, _) => true,
+        // The running loop is what it would be without.
+        (Some(event_loop), Some(running)) => {
+            let is_its = |future: &crate::future::Future| future.event_loop.ptr() == event_loop;
+            event_loop == running.raw() && crate::future::Future::of(given).is_none_or(is_its)
+        }
+        (Some(_), None) => false,
+    };
     // SAFETY: a static type of the interpreter.
     let is_coroutine =
         object::type_of(given) == &raw mut c::PyCoro_Type || object::type_of(given) == state().types.operation();
