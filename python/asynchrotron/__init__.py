@@ -35,13 +35,20 @@ else:
     from ._core import Future as Future
     from ._core import Handle as Handle
     from ._core import Lock as Lock
+    from ._core import StreamReader as StreamReader
+    from ._core import StreamReaderProtocol as StreamReaderProtocol
+    from ._core import StreamWriter as StreamWriter
     from ._core import Task as Task
     from ._core import TimerHandle as TimerHandle
     from ._core import all_tasks as all_tasks
     from ._core import create_task as create_task
     from ._core import current_task as current_task
     from ._core import ensure_future as ensure_future
+    from ._core import open_connection as open_connection
+    from ._core import open_unix_connection as open_unix_connection
     from ._core import sleep as sleep
+    from ._core import start_server as start_server
+    from ._core import start_unix_server as start_unix_server
     from .loop import EventLoop as EventLoop
     from .loop import new_event_loop as new_event_loop
     from .runners import Runner as Runner

@@ -146,6 +146,35 @@ class StreamTransport(asyncio.Transport):
     def _make_empty_waiter(self) -> asyncio.Future[None]: ...
     def _reset_empty_waiter(self) -> None: ...
 
+@disjoint_base
+class StreamReader(asyncio.StreamReader):
+    _buffer: bytearray
+    _limit: int
+    _loop: AbstractEventLoop
+    _waiter: asyncio.Future[None] | None
+    _exception: Exception | None
+    _transport: asyncio.BaseTransport | None
+    _source_traceback: StackSummary | None
+    _eof: bool
+    _paused: bool
+
+@disjoint_base
+class StreamReaderProtocol(asyncio.StreamReaderProtocol):
+    """At run time no subclass of FlowControlMixin, whose methods it has itself."""
+
+@disjoint_base
+class StreamWriter(asyncio.StreamWriter):
+    _transport: asyncio.WriteTransport
+    _protocol: BaseProtocol
+    _reader: asyncio.StreamReader | None
+    _loop: AbstractEventLoop
+
+# The stdlib's functions, with the classes above.
+open_connection = asyncio.open_connection
+open_unix_connection = asyncio.open_unix_connection
+start_server = asyncio.start_server
+start_unix_server = asyncio.start_unix_server
+
 @overload
 async def sleep(delay: float) -> None: ...
 @overload

@@ -18,6 +18,7 @@ mod metaclass;
 mod module;
 mod operation;
 mod state;
+mod streams;
 mod task;
 mod transport;
 mod waiters;

@@ -150,8 +150,8 @@ pub(crate) struct Operation {
     /// The timer of another loop, or the address or number of bytes.
     pub(crate) third: Slot,
     extra: Cell<*mut Extra>,
-    /// How much of the data is sent.
-    sent: Cell<usize>,
+    /// How much of the data is sent, or looked at.
+    pub(crate) progress: Cell<usize>,
     /// The poll after which the wait began, by its time; the behaviour's address if the kind is `Other` (I5).
     since: Cell<u64>,
     /// Where it is registered while it waits.
@@ -594,8 +594,12 @@ impl Operation {
             self.event_loop.get()
         };
         let held = [event_loop, self.first.get(), self.second.get(), self.third.get()];
-        // The third of a sleep is not an argument.
-        let arguments = held.iter().take(if self.kind.get() == Kind::Sleep { 3 } else { 4 });
+        // The rest is not an argument.
+        let arguments = held.iter().take(match self.behaviour() {
+            Some(behaviour) => 1 + behaviour.parameters.len(),
+            None if self.kind.get() == Kind::Sleep => 3,
+            None => 4,
+        });
         let arguments: Vec<Raw> = arguments.flatten().map(Obj::as_ptr).collect();
         let shadow = call::call(self.original(), &arguments, None)?;
         self.extra().shadow = Some(shadow.clone());
