@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import _core, _helpers, registry
 from ._core import __version__ as __version__
-from .fan_out import map as map
 from .cancel_scope import CancelScope as CancelScope
+from .fan_out import map as map
 from .install import install as install
 from .install import uninstall as uninstall
 
@@ -43,6 +43,9 @@ else:
     from ._core import PriorityQueue as PriorityQueue
     from ._core import Queue as Queue
     from ._core import Semaphore as Semaphore
+    from ._core import StreamReader as StreamReader
+    from ._core import StreamReaderProtocol as StreamReaderProtocol
+    from ._core import StreamWriter as StreamWriter
     from ._core import Task as Task
     from ._core import TaskGroup as TaskGroup
     from ._core import Timeout as Timeout
@@ -53,11 +56,15 @@ else:
     from ._core import current_task as current_task
     from ._core import ensure_future as ensure_future
     from ._core import gather as gather
+    from ._core import open_connection as open_connection
+    from ._core import open_unix_connection as open_unix_connection
     from ._core import shield as shield
     from ._core import sleep as sleep
-    from ._core import wait as wait
+    from ._core import start_server as start_server
+    from ._core import start_unix_server as start_unix_server
     from ._core import timeout as timeout
     from ._core import timeout_at as timeout_at
+    from ._core import wait as wait
     from ._core import wait_for as wait_for
     from .loop import EventLoop as EventLoop
     from .loop import new_event_loop as new_event_loop

@@ -192,6 +192,36 @@ class Timeout(asyncio.Timeout):  # type: ignore[misc]
 def timeout(delay: float | None) -> Timeout: ...
 def timeout_at(when: float | None) -> Timeout: ...
 async def wait_for(fut: _FutureLike[_T], timeout: float | None) -> _T: ...
+
+@disjoint_base
+class StreamReader(asyncio.StreamReader):
+    _buffer: bytearray
+    _limit: int
+    _loop: AbstractEventLoop
+    _waiter: asyncio.Future[None] | None
+    _exception: Exception | None
+    _transport: asyncio.BaseTransport | None
+    _source_traceback: StackSummary | None
+    _eof: bool
+    _paused: bool
+
+@disjoint_base
+class StreamReaderProtocol(asyncio.StreamReaderProtocol):
+    """At run time no subclass of FlowControlMixin, whose methods it has itself."""
+
+@disjoint_base
+class StreamWriter(asyncio.StreamWriter):
+    _transport: asyncio.WriteTransport
+    _protocol: BaseProtocol
+    _reader: asyncio.StreamReader | None
+    _loop: AbstractEventLoop
+
+# The stdlib's functions, with the classes above.
+open_connection = asyncio.open_connection
+open_unix_connection = asyncio.open_unix_connection
+start_server = asyncio.start_server
+start_unix_server = asyncio.start_unix_server
+
 @overload
 async def sleep(delay: float) -> None: ...
 @overload

@@ -197,7 +197,17 @@ def test_objects_made_without_init(ours):
 
     from asynchrotron import _core
 
-    for kind in (_core.Future, _core.Task, _core.Handle, _core.TimerHandle, _core.EventLoop, _core.StreamTransport):
+    for kind in (
+        _core.Future,
+        _core.Task,
+        _core.Handle,
+        _core.TimerHandle,
+        _core.EventLoop,
+        _core.StreamTransport,
+        _core.StreamReader,
+        _core.StreamWriter,
+        _core.StreamReaderProtocol,
+    ):
         try:
             thing = kind.__new__(kind)
         except TypeError:

@@ -20,6 +20,7 @@ mod module;
 mod operation;
 mod queues;
 mod state;
+mod streams;
 mod task;
 mod timeouts;
 mod transport;

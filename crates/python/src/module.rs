@@ -6,7 +6,9 @@ use crate::ffi::types::{add_to_module, leak_methods};
 use crate::ffi::{Args, Native, Obj, Raw, Slot, c, call, stop_iteration};
 use crate::future::Future;
 use crate::state::{self, Imports, Names, State, Types, imports, state};
-use crate::{event_loop, fan_in, future, handle, locks, metaclass, operation, queues, task, timeouts, transport};
+use crate::{
+    event_loop, fan_in, future, handle, locks, metaclass, operation, queues, streams, task, timeouts, transport,
+};
 use std::ffi::c_int;
 use std::ptr;
 use std::sync::atomic::Ordering;
@@ -112,6 +114,7 @@ fn exec(module: Raw) -> PyResult<()> {
     let transport_type = transport::stream::build_type(module)?;
     keep(&types.stream_transport, &transport_type);
     add_to_module(module, c"StreamTransport", &transport_type)?;
+    streams::build(module, meta.as_ptr())?;
     if cfg!(Py_3_12) {
         // asyncio's own factory function, over our Task.
         let create = call::import_from("asyncio.tasks", "create_eager_task_factory")?;

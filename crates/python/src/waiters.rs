@@ -99,6 +99,16 @@ pub(crate) fn set_result(waiter: &Obj, result: Obj) -> PyResult<()> {
     }
 }
 
+#[inline]
+pub(crate) fn set_exception(waiter: &Obj, exception: Raw) -> PyResult<()> {
+    match Future::of_exact(waiter.as_ptr()) {
+        Some(native) => native.set_exception(exception),
+        None => {
+            let name = call::interned("set_exception")?;
+            call::call_method(name.as_ptr(), &[waiter.as_ptr(), exception], None).map(drop)
+        }
+    }
+}
 /// How many places an empty queue keeps.
 const KEPT_MAX: usize = 1024;
 

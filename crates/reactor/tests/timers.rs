@@ -93,15 +93,12 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
                 if !live.is_empty() {
                     let name = live[choice % live.len()].1;
                     // The queue numbers its entries as the model names them.
-                    match timers.remove_if_last(name as u64) {
-                        Some(taken) => {
-                            prop_assert_eq!(taken, name);
-                            model.entries.retain(|entry| entry.1 != name);
-                        }
-                        None => {
-                            model.dead.insert(name);
-                            timers.note_dead();
-                        }
+                    if let Some(taken) = timers.remove_if_last(name as u64) {
+                        prop_assert_eq!(taken, name);
+                        model.entries.retain(|entry| entry.1 != name);
+                    } else {
+                        model.dead.insert(name);
+                        timers.note_dead();
                     }
                 }
             }

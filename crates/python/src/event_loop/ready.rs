@@ -170,6 +170,12 @@ impl ReadyQueue {
 /// Whether the loop is the only owner of `object`.
 #[inline]
 pub(crate) fn is_unique<T: Native>(object: &T) -> bool {
+    is_unique_object(object.raw())
+}
+
+/// Whether there is only one reference to it.
+#[inline]
+pub(crate) fn is_unique_object(object: crate::ffi::Raw) -> bool {
     // SAFETY: A1; a live object.
-    unsafe { pyo3_ffi::Py_REFCNT(object.raw()) == 1 }
+    unsafe { pyo3_ffi::Py_REFCNT(object) == 1 }
 }

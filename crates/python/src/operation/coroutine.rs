@@ -404,7 +404,7 @@ unsafe extern "C" fn dealloc(slf: Raw) {
             this.finish();
         }
         this.free_extra();
-        this.sent.set(0);
+        this.progress.set(0);
         this.since.set(0);
         this.kind.set(Kind::Sleep);
         this.point.set(0);

@@ -205,8 +205,8 @@ pub(crate) struct Operation {
     /// The timer of another loop, or the address or number of bytes.
     pub(crate) third: Slot,
     extra: Cell<*mut Extra>,
-    /// How much of the data is sent.
-    sent: Cell<usize>,
+    /// How much of the data is sent, or looked at.
+    pub(crate) progress: Cell<usize>,
     /// The poll after which the wait began, by its time; the behaviour's address if the kind is `Other` (I5).
     since: Cell<u64>,
     /// Where it is registered while it waits.

@@ -703,7 +703,7 @@ fn send_all(this: &Operation, socket: &Obj, fd: i32) -> PyResult<Option<Obj>> {
     let Some(buffer) = Buffer::of(this.second.ptr(), c::PyBUF_SIMPLE) else {
         return send_all_by_method(this, socket);
     };
-    let start = this.sent.get().min(buffer.len());
+    let start = this.progress.get().min(buffer.len());
     let sent = match reactor::sockets::send(fd, &buffer.bytes()[start..]) {
         Ok(sent) => start + sent,
         Err(error) => {
@@ -723,7 +723,7 @@ fn send_all(this: &Operation, socket: &Obj, fd: i32) -> PyResult<Option<Obj>> {
 fn send_all_by_method(this: &Operation, socket: &Obj) -> PyResult<Option<Obj>> {
     let data = this.second.get_or_none();
     let again = this.stage.get() == Stage::Suspended;
-    let start = this.sent.get();
+    let start = this.progress.get();
     // The first time the data as it is, then views of what is left.
     let rest = if again {
         // SAFETY: A1.
@@ -756,7 +756,7 @@ fn send_all_by_method(this: &Operation, socket: &Obj) -> PyResult<Option<Obj>> {
 /// Goes on later: from now on with a view, so that the data cannot be resized meanwhile.
 #[cold]
 fn note_sent(this: &Operation, sent: usize) -> PyResult<Option<Obj>> {
-    this.sent.set(sent);
+    this.progress.set(sent);
     if this.stage.get() != Stage::Suspended {
         let data = this.second.get_or_none();
         // SAFETY: A1.

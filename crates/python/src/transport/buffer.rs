@@ -7,18 +7,23 @@ use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 /// An object of type `bytes` itself: it never changes, and dropping it runs no Python code (a subclass could do both).
-pub(super) struct Bytes(Obj);
+pub(crate) struct Bytes(Obj);
 
 impl Bytes {
     #[inline]
-    pub(super) fn of(raw: Raw) -> Option<Bytes> {
+    pub(crate) fn of(raw: Raw) -> Option<Bytes> {
         // SAFETY: A1.
         (unsafe { c::PyBytes_CheckExact(raw) } != 0).then(|| Bytes(Obj::from_borrowed(raw)))
     }
 
+    #[inline]
+    pub(crate) fn into_obj(self) -> Obj {
+        self.0
+    }
+
     /// A copy of `bytes` as an object.
     #[inline]
-    pub(super) fn copy(bytes: &[MaybeUninit<u8>]) -> PyResult<Obj> {
+    pub(crate) fn copy(bytes: &[MaybeUninit<u8>]) -> PyResult<Obj> {
         // SAFETY: A1; callers pass what a receive has initialised.
         owned(unsafe { c::PyBytes_FromStringAndSize(bytes.as_ptr().cast(), bytes.len() as isize) })
     }
@@ -34,7 +39,7 @@ impl AsRef<[u8]> for Bytes {
 }
 
 /// What `transport.write` takes: bytes, bytearray, memoryview, and their subclasses.
-pub(super) fn is_writable_type(data: Raw) -> bool {
+pub(crate) fn is_writable_type(data: Raw) -> bool {
     // SAFETY: A1.
     unsafe { c::PyBytes_Check(data) != 0 || c::PyByteArray_Check(data) != 0 || c::PyMemoryView_Check(data) != 0 }
 }
@@ -60,7 +65,7 @@ fn with_buffer<T>(object: Raw, flags: c_int, look: impl FnOnce(*mut u8, usize) -
 }
 
 /// Shows the bytes of any object with a buffer. `look` runs no Python code.
-pub(super) fn with_bytes<T>(object: Raw, look: impl FnOnce(&[u8]) -> T) -> PyResult<T> {
+pub(crate) fn with_bytes<T>(object: Raw, look: impl FnOnce(&[u8]) -> T) -> PyResult<T> {
     with_buffer(object, c::PyBUF_SIMPLE, |address, len| {
         // SAFETY: `len` bytes that stay where they are until the buffer is given back. With the GIL held no Python code
         // changes them meanwhile; memory shared with other processes, or with threads that do without the GIL, may
@@ -71,7 +76,7 @@ pub(super) fn with_bytes<T>(object: Raw, look: impl FnOnce(&[u8]) -> T) -> PyRes
 
 /// Lends the memory of an object to `fill`, which runs no Python code. None, without an exception, if the object has no
 /// contiguous writable buffer.
-pub(super) fn with_writable<T>(object: Raw, fill: impl FnOnce(&mut [u8]) -> T) -> Option<T> {
+pub(crate) fn with_writable<T>(object: Raw, fill: impl FnOnce(&mut [u8]) -> T) -> Option<T> {
     let filled = with_buffer(object, c::PyBUF_WRITABLE, |address, len| {
         // SAFETY: as in `with_bytes`; the exporter allows writing.
         fill(unsafe { std::slice::from_raw_parts_mut(address, len) })

@@ -3,7 +3,7 @@
 //! What a transport decides about bytes is in the `wire` crate, what it asks of the kernel in `reactor::sockets`; here
 //! is what touches Python objects. This file: names they look up, and steps that must all happen.
 
-mod buffer;
+pub(crate) mod buffer;
 mod room;
 pub(crate) mod stream;
 

@@ -4,11 +4,15 @@
 //! nobody can see that the next receive overwrites it. For large messages that saves a copy of the data, and an allocation
 //! whose pages the C library may give back to the system each time.
 //!
-//! Only touched attached (A1); on a free-threaded build this is the place for one room per thread.
+//! A stream's program keeps what it has read at least until its next read. Such an object is lent: we refer to it, too, and
+//! when that is the only reference left it is free again.
+//!
+//! Only touched attached (A1); on a free-threaded build this is the place for one list of rooms per thread.
 
 use crate::ffi::error::{PyResult, owned};
 use crate::ffi::{Obj, c};
 use std::cell::UnsafeCell;
+use std::collections::VecDeque;
 use std::mem::MaybeUninit;
 
 /// More room than asked for, so that a receive of the expected length comes short.
@@ -21,15 +25,69 @@ pub(super) struct Room {
     capacity: usize,
 }
 
-struct Spare(UnsafeCell<Option<Room>>);
+/// How much memory the rooms may have together: 80 connections with messages of 100 KiB.
+const KEPT_LEN_MAX: usize = 8 * 1024 * 1024;
+
+/// How many lent rooms one receive looks at.
+const PROBES_MAX: usize = 8;
+
+/// Rooms for the process: free ones in front, what the last connection has read first, as that is still in the
+/// processor's cache; lent ones behind, the oldest first.
+#[derive(Default)]
+struct Rooms {
+    all: VecDeque<Room>,
+    kept_len: usize,
+}
+
+impl Rooms {
+    /// Takes out a free room for `len` bytes. Those lent go behind.
+    #[inline]
+    fn take(&mut self, len: usize) -> Option<Room> {
+        let mut index = 0;
+        for _ in 0..PROBES_MAX {
+            let fits = |room: &Room| len < room.capacity && is_close(len, room.capacity);
+            index += self.all.iter().skip(index).position(fits)?;
+            let room = self.all.remove(index)?;
+            if room.is_free() {
+                self.kept_len -= room.capacity;
+                return Some(room);
+            }
+            self.all.push_back(room);
+        }
+        None
+    }
+
+    /// Gives back a room that must go, to be dropped after the borrow.
+    #[inline]
+    fn keep(&mut self, room: Room, free: bool) -> Option<Room> {
+        self.kept_len += room.capacity;
+        let dropped = if self.kept_len > KEPT_LEN_MAX {
+            self.all.pop_front()
+        } else {
+            None
+        };
+        if let Some(dropped) = &dropped {
+            self.kept_len -= dropped.capacity;
+        }
+        if free {
+            self.all.push_front(room);
+        } else {
+            self.all.push_back(room);
+        }
+        dropped
+    }
+}
+
+struct Spare(UnsafeCell<Option<Rooms>>);
 // SAFETY: only touched attached (A1), so by one thread at a time.
 unsafe impl Sync for Spare {}
-/// One for the process: what the last connection has read is still in the processor's cache for the next.
 static SPARE: Spare = Spare(UnsafeCell::new(None));
 
-fn replace_spare(room: Option<Room>) -> Option<Room> {
-    // SAFETY: A1; what was there is moved out, so nothing is dropped during the borrow.
-    std::mem::replace(unsafe { &mut *SPARE.0.get() }, room)
+/// `change` runs no Python code.
+#[inline]
+fn with_spare<T>(change: impl FnOnce(&mut Rooms) -> T) -> T {
+    // SAFETY: A1; `change` ends before anything else can borrow it.
+    change(unsafe { &mut *SPARE.0.get() }.get_or_insert_default())
 }
 
 /// Is `len` at least seven eighths of `capacity`? An object that the protocol keeps must not waste more.
@@ -42,9 +100,9 @@ impl Room {
     /// Room for a little more than `len` bytes.
     #[inline]
     pub(super) fn take(len: usize) -> PyResult<Room> {
-        match replace_spare(None) {
-            Some(room) if len < room.capacity && is_close(len, room.capacity) => Ok(room),
-            _ => {
+        match with_spare(|spare| spare.take(len)) {
+            Some(room) => Ok(room),
+            None => {
                 let capacity = len + SLACK_LEN;
                 // SAFETY: A1; longer than the sizes of which there are shared objects.
                 let object = owned(unsafe { c::PyBytes_FromStringAndSize(std::ptr::null(), capacity as isize) })?;
@@ -85,7 +143,14 @@ impl Room {
     /// For another receive.
     #[inline]
     pub(super) fn put_back(self) {
-        drop(replace_spare(Some(self)));
+        drop(with_spare(|spare| spare.keep(self, true)));
+    }
+
+    /// Does nobody else refer to the object?
+    #[inline]
+    fn is_free(&self) -> bool {
+        // SAFETY: A1; a live object.
+        unsafe { c::Py_REFCNT(self.object.as_ptr()) == 1 }
     }
 
     #[inline]
@@ -97,9 +162,16 @@ impl Room {
     /// Takes back what `fill` gave out, if nobody has kept it.
     #[inline]
     pub(super) fn recycle(object: Obj, capacity: usize) {
-        // SAFETY: A1; a live object.
-        if unsafe { c::Py_REFCNT(object.as_ptr()) } == 1 {
-            Room { object, capacity }.put_back();
+        let room = Room { object, capacity };
+        if room.is_free() {
+            room.put_back();
         }
+    }
+
+    /// What `fill` gave out is soon given up by who has it now.
+    #[inline]
+    pub(super) fn lend(object: Obj, capacity: usize) {
+        let room = Room { object, capacity };
+        drop(with_spare(|spare| spare.keep(room, false)));
     }
 }

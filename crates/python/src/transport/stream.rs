@@ -72,6 +72,8 @@ const IN_EVENT: u16 = 1 << 9;
 const JOINS: u16 = 1 << 10;
 /// This turn has had a second write.
 const SEVERAL: u16 = 1 << 11;
+/// The protocol is a stream's, whose reader may be fed without a call.
+const STREAM: u16 = 1 << 12;
 
 type Queue = WriteQueue<Bytes>;
 
@@ -138,6 +140,14 @@ impl StreamTransport {
 
     fn is_debug(&self) -> bool {
         self.event_loop().is_some_and(|event_loop| event_loop.is_debug())
+    }
+
+    /// No method of an exact instance is replaced by one in its dictionary.
+    #[inline]
+    pub(crate) fn is_unpatched(&self) -> bool {
+        let dict = self.dict.ptr();
+        // SAFETY: A1; a dict.
+        dict.is_null() || unsafe { c::PyDict_Size(dict) } == 0
     }
 
     fn is_reading(&self) -> bool {

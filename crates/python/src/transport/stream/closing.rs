@@ -8,6 +8,11 @@ use crate::state::names;
 use crate::transport::{AllSteps, detach, name_of_call_connection_lost, set_exception};
 
 impl StreamTransport {
+    #[inline]
+    pub(crate) fn is_closing(&self) -> bool {
+        self.has(CLOSING)
+    }
+
     pub(super) fn close(&self) -> PyResult<()> {
         // A send that fails closes, so it comes before the question.
         self.flush_now()?;

@@ -1,11 +1,12 @@
 //! How a transport begins and ends as a Python object: construction, garbage collection, the finaliser.
 
-use super::{BUFFERED, FD_VISIBLE, LOST, StreamTransport, is_native_socket, visible_fd};
+use super::{BUFFERED, FD_VISIBLE, LOST, STREAM, StreamTransport, is_native_socket, visible_fd};
 use crate::event_loop::EventLoop;
 use crate::ffi::error::{self, PyResult, runtime_error, status, type_error};
 use crate::ffi::trampoline;
 use crate::ffi::{Native, Obj, Raised, Raw, Slot, args, c, call, context, object, slot, types};
 use crate::state::{imports, names};
+use crate::streams::StreamReaderProtocol;
 use crate::transport::{
     AllSteps, attach, detach, getpeername, getsockname, name_of_start_reading, peername, socket, sockname,
     transport_socket,
@@ -98,6 +99,7 @@ impl StreamTransport {
 
     pub(super) fn set_protocol(&self, protocol: Raw) -> PyResult<()> {
         self.put(BUFFERED, call::isinstance(protocol, imports::buffered_protocol())?);
+        self.put(STREAM, StreamReaderProtocol::check(protocol));
         self.protocol.set(Obj::from_borrowed(protocol));
         Ok(())
     }

@@ -3,12 +3,15 @@
 //! Small messages are received into the loop's one buffer and then copied into a `bytes` of the right size: allocating for
 //! the largest possible receive costs page faults each time. Where messages are large, they are received into a `bytes`
 //! of about the size of those before. A receive that does not fill its buffer has emptied the socket.
+//!
+//! A stream's reader gets that `bytes` object itself, without a call of its protocol: docs/internals/streams.md.
 
-use super::{BUFFERED, CLOSING, EventLoop, PAUSED, READING, Side, StreamTransport};
+use super::{BUFFERED, CLOSING, EventLoop, PAUSED, READING, STREAM, Side, StreamTransport};
 use crate::event_loop::RECEIVE_BUFFER_LEN;
 use crate::ffi::error::{self, PyResult, os_error_object, runtime_error};
-use crate::ffi::{Obj, Raised, call};
+use crate::ffi::{Native, Obj, Own, Raised, call};
 use crate::state::names;
+use crate::streams::{StreamReader, StreamReaderProtocol};
 use crate::transport::buffer::{self, Bytes};
 use crate::transport::room::Room;
 use std::io::{self, ErrorKind};
@@ -22,6 +25,9 @@ const REFILLED_BUFFER_LEN_MIN: usize = 64 * 1024;
 
 /// From this size on, a copy costs more than what it takes to do without.
 const DIRECT_LEN_MIN: usize = 4 * 1024;
+
+/// A read of a stream for less than this is worth no receive of its own when more is expected.
+const WANTED_LEN_MIN: usize = 32 * 1024;
 
 /// More is never expected: it is what a receive can bring at most.
 const EXPECTED_LEN_MAX: usize = RECEIVE_BUFFER_LEN;
@@ -80,10 +86,17 @@ impl StreamTransport {
         let expected = self.expected_len.get() as usize;
         let mut received = 0;
         for turn in 0..RECEIVES_PER_EVENT_MAX {
-            let (len, after) = if turn == 0 && expected >= DIRECT_LEN_MIN {
-                self.receive_directly(expected)?
+            let reader = self.stream_reader();
+            // What a read of a stream has left over is known well enough.
+            let next = if turn == 0 || reader.is_some() {
+                expected.saturating_sub(received)
             } else {
-                self.receive(event_loop)?
+                0
+            };
+            let (len, after) = if next >= DIRECT_LEN_MIN {
+                self.receive_directly(next, reader.as_deref())?
+            } else {
+                self.receive(event_loop, reader.as_deref())?
             };
             received += len;
             // The protocol may have paused or closed us, or another one may be there.
@@ -97,8 +110,18 @@ impl StreamTransport {
         Ok(())
     }
 
+    /// The reader to feed without a call of the protocol.
     #[inline]
-    fn receive(&self, event_loop: &EventLoop) -> PyResult<(usize, After)> {
+    fn stream_reader(&self) -> Option<Own<StreamReader>> {
+        if !self.has(STREAM) {
+            return None;
+        }
+        let protocol = self.protocol.get()?;
+        StreamReaderProtocol::of(protocol.as_ptr())?.plain_reader()
+    }
+
+    #[inline]
+    fn receive(&self, event_loop: &EventLoop, reader: Option<&StreamReader>) -> PyResult<(usize, After)> {
         let mut buffer = event_loop.take_receive_buffer();
         let received = reactor::sockets::recv(self.live_fd(), &mut buffer);
         let room = buffer.len();
@@ -106,24 +129,34 @@ impl StreamTransport {
         event_loop.return_receive_buffer(buffer);
         match received {
             Ok((0, _)) => Ok((0, self.end_of_stream()?)),
-            Ok((len, data)) => Ok((len, self.hand_over(&data?, len == room)?)),
+            Ok((len, data)) => Ok((len, self.hand_over(&data?, len == room, reader)?)),
             Err(error) => Ok((0, self.receive_failed(&error)?)),
         }
     }
 
     /// Large messages are received where they stay.
-    fn receive_directly(&self, expected: usize) -> PyResult<(usize, After)> {
-        let mut room = Room::take(expected)?;
-        let memory = room.memory();
+    fn receive_directly(&self, expected: usize, reader: Option<&StreamReader>) -> PyResult<(usize, After)> {
+        let wanted = reader.map_or(0, StreamReader::wanted_len);
+        let exact = (WANTED_LEN_MIN..expected).contains(&wanted);
+        let mut room = Room::take(if exact { wanted } else { expected })?;
+        let mut memory = room.memory();
+        if exact {
+            // The read that waits gets the object itself.
+            memory = &mut memory[..wanted];
+        }
         let room_len = memory.len();
         match reactor::sockets::recv(self.live_fd(), memory) {
             Ok(len @ 1..) => {
                 let (data, capacity) = room.fill(len)?;
-                let after = self.hand_over(&data, len == room_len)?;
+                let after = self.hand_over(&data, len == room_len, reader)?;
                 if let Some(capacity) = capacity {
                     // The answer may be this very object.
                     self.flush_now()?;
-                    Room::recycle(data, capacity);
+                    if reader.is_some() {
+                        Room::lend(data, capacity);
+                    } else {
+                        Room::recycle(data, capacity);
+                    }
                 }
                 Ok((len, after))
             }
@@ -139,10 +172,14 @@ impl StreamTransport {
 
     /// Gives the protocol what was received; `filled` says that it left no room.
     #[inline]
-    fn hand_over(&self, data: &Obj, filled: bool) -> PyResult<After> {
-        match self.call_protocol_with(names::data_received(), data.as_ptr()) {
-            Ok(_) if filled => Ok(After::Filled),
-            Ok(_) => Ok(After::Done),
+    fn hand_over(&self, data: &Obj, filled: bool, reader: Option<&StreamReader>) -> PyResult<After> {
+        let outcome = match (reader, Bytes::of(data.as_ptr())) {
+            (Some(reader), Some(bytes)) => reader.feed(bytes),
+            _ => self.call_protocol_with(names::data_received(), data.as_ptr()).map(drop),
+        };
+        match outcome {
+            Ok(()) if filled => Ok(After::Filled),
+            Ok(()) => Ok(After::Done),
             Err(Raised) => self.protocol_failed("Fatal error: protocol.data_received() call failed."),
         }
     }

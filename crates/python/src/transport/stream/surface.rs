@@ -21,7 +21,7 @@ fn py_close(this: &StreamTransport) -> PyResult<()> {
 }
 
 fn py_is_closing(this: &StreamTransport) -> PyResult<bool> {
-    Ok(this.has(CLOSING))
+    Ok(this.is_closing())
 }
 
 fn py_get_extra_info(this: &StreamTransport, args: Args<'_>) -> PyResult<Obj> {

@@ -55,7 +55,7 @@ impl StreamTransport {
     }
 
     #[inline]
-    pub(super) fn write(&self, data: Raw) -> PyResult<()> {
+    pub(crate) fn write(&self, data: Raw) -> PyResult<()> {
         if let Some(bytes) = Bytes::of(data) {
             let len = bytes.as_ref().len();
             if !self.accepts("write", len)? {
