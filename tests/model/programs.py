@@ -7,7 +7,7 @@ is logged under its number; what may raise without meaning anything for the rest
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -141,6 +141,13 @@ KINDS: dict[str, tuple[tuple[tuple[Any, ...], ...], tuple[int, ...]]] = {
     "wait": ((("ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION"), DELAYS), (1, 2, 3)),
     "as_completed": ((DELAYS,), (1, 2, 3)),
 }
+if sys.version_info < (3, 12):
+    # 3.11's wait_for loses a cancellation that comes in the turn of the result. Ours does not: docs/compat.md.
+    SUBJECTS = tuple(
+        replace(subject, awaits=tuple(words for words in subject.awaits if not words.startswith("aio.wait_for(")))
+        for subject in SUBJECTS
+    )
+    del KINDS["wait_for"]
 PLAIN = ("sleep", "call", "await") * 6 + ("raise", "return")
 NESTED = tuple(kind for kind, (_, blocks) in KINDS.items() if blocks != (0,))
 

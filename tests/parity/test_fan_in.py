@@ -489,7 +489,7 @@ def test_as_completed_times_out(w, where):
         loop = asyncio.get_running_loop()
         futures = [loop.create_future(), asyncio.Future(), loop.create_task(value("in time", 2))]
         trace = []
-        for coro in w.aio.as_completed(futures, timeout=0.005):
+        for coro in w.aio.as_completed(futures, timeout=0.05):
             trace.append(outcome_of(await asyncio.gather(coro, return_exceptions=True)))
         trace.append([fut._callbacks for fut in futures])
         done = [value(n) for n in range(3)]
@@ -735,5 +735,26 @@ def test_who_awaits_whom(w):
         trace.append([await coro for coro in given])
         trace.append([awaited(fut) for fut in futures[1:]])
         return trace
+
+    return w.run(main)
+
+
+@parity
+@pytest.mark.parametrize("return_when", ["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION"])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_failure_in_the_turn_in_which_the_wait_is_cancelled(w, return_when, count):
+    """FIRST_EXCEPTION looks for an exception also then, which retrieves it."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        futures = [loop.create_future() for _ in range(count)]
+        waiting = loop.create_task(w.aio.wait(futures, return_when=return_when))
+        await value(None, 5)
+        waiting.cancel()
+        futures[0].set_exception(ValueError("failed"))
+        await value(None, 5)
+        seen = futures[0]._log_traceback
+        futures[0].exception()
+        return waiting.cancelled(), seen, [len(fut._callbacks or ()) for fut in futures]
 
     return w.run(main)

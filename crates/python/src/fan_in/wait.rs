@@ -31,13 +31,11 @@ static WAIT_FOR_ANY: Kind = Kind {
 #[inline]
 fn settle(this: &Collector, child: &Future) -> bool {
     let woken = Future::of_exact(this.owner_or_none()).is_some_and(Future::is_done);
-    if woken {
-        return false;
-    }
     match this.mode.get() {
-        FIRST_COMPLETED => true,
+        // Also when nobody waits any more: to look for an exception is to retrieve it.
         FIRST_EXCEPTION if child.is_failed() => true,
-        _ => !this.count_quietly(),
+        FIRST_COMPLETED => !woken,
+        _ => !this.count_quietly() && !woken,
     }
 }
 
