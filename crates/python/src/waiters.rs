@@ -23,8 +23,8 @@ pub(crate) fn running_loop() -> PyResult<Obj> {
 #[inline]
 pub(crate) fn create_future(event_loop: &Obj) -> PyResult<Obj> {
     match EventLoop::of(event_loop.as_ptr()) {
-        Some(native) => native.create_future(),
-        None => call::call_method(call::interned("create_future")?.as_ptr(), &[event_loop.as_ptr()], None),
+        Some(native) if native.has_plain_timers() => native.create_future(),
+        _ => call::call_method(call::interned("create_future")?.as_ptr(), &[event_loop.as_ptr()], None),
     }
 }
 
@@ -217,16 +217,5 @@ impl WaiterQueue {
             }
         }
         0
-    }
-
-    /// `_waiters` for those who look: None if there never was one, else a copy.
-    pub(crate) fn show(&self) -> PyResult<Obj> {
-        if !self.is_used() {
-            return Ok(Obj::none());
-        }
-        let all: Vec<Obj> = self.all();
-        let raws: Vec<Raw> = all.iter().map(Obj::as_ptr).collect();
-        let deque = call::import_from("collections", "deque")?;
-        call::call1(deque.as_ptr(), call::tuple(&raws)?.as_ptr())
     }
 }

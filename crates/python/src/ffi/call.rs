@@ -2,7 +2,7 @@
 
 use super::error::{PyResult, Raised, owned, status};
 use super::{Obj, Raw, c};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 #[inline]
 pub(crate) fn call0(callable: Raw) -> PyResult<Obj> {
@@ -82,6 +82,36 @@ pub(crate) fn getattr_optional(object: Raw, name: Raw) -> PyResult<Option<Obj>> 
 pub(crate) fn setattr(object: Raw, name: Raw, value: Raw) -> PyResult<()> {
     // SAFETY: A1.
     status(unsafe { c::PyObject_SetAttr(object, name, value) })
+}
+
+/// Runs `f`, which may come back here through Python, but not deeper than the interpreter's limit. `place` is the end of
+/// the `RecursionError`'s text.
+pub(crate) fn guarded<T>(place: &CStr, f: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+    // SAFETY: A1; left below. Not zero: too deep.
+    if unsafe { c::Py_EnterRecursiveCall(place.as_ptr()) } != 0 {
+        return Err(Raised);
+    }
+    let outcome = f();
+    // SAFETY: entered above.
+    unsafe { c::Py_LeaveRecursiveCall() };
+    outcome
+}
+
+/// `setattr` with each name and value of what says that it is a mapping: its `items()` may be anything.
+pub(crate) fn set_all(object: Raw, state: Raw) -> PyResult<()> {
+    // SAFETY: A1; fails for what is no mapping.
+    let items = owned(unsafe { c::PyMapping_Items(state) })?;
+    // SAFETY: A1; a list.
+    let items = owned(unsafe { c::PyList_AsTuple(items.as_ptr()) })?;
+    for index in 0..tuple_len(items.as_ptr()) {
+        // SAFETY: A1; fails for what is no sequence.
+        let item = owned(unsafe { c::PySequence_Tuple(tuple_item(items.as_ptr(), index)) })?;
+        if tuple_len(item.as_ptr()) != 2 {
+            return Err(super::error::value_error("a state's items are names and values"));
+        }
+        setattr(object, tuple_item(item.as_ptr(), 0), tuple_item(item.as_ptr(), 1))?;
+    }
+    Ok(())
 }
 
 #[inline]

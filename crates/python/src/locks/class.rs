@@ -2,10 +2,10 @@
 
 use super::primitive::{Base, Class, Fit, Given, Primitive, value_for};
 use crate::ffi::args::with_tuple_and_dict;
-use crate::ffi::error::{PyResult, owned};
+use crate::ffi::error::PyResult;
 use crate::ffi::trampoline::{self, noargs, onearg, property};
 use crate::ffi::types::{Method, Property, TypeSpec, add_to_module};
-use crate::ffi::{Native, Obj, Raw, Slot, c, call, object, slot, types};
+use crate::ffi::{Native, Obj, Raw, Slot, c, call, object, slot, trash, types};
 use crate::metaclass;
 use crate::operation::{Behaviour, function};
 use std::ffi::{CStr, CString, c_int, c_void};
@@ -141,15 +141,7 @@ fn reduce<T: Primitive>(this: &T, protocol: Raw) -> PyResult<Obj> {
 }
 
 fn set_state(this: &Any, state: Raw) -> PyResult<()> {
-    // SAFETY: A1; fails for what is no mapping.
-    let items = owned(unsafe { c::PyMapping_Items(state) })?;
-    // SAFETY: A1; a list.
-    let items = owned(unsafe { c::PyList_AsTuple(items.as_ptr()) })?;
-    for index in 0..call::tuple_len(items.as_ptr()) {
-        let item = call::tuple_item(items.as_ptr(), index);
-        call::setattr(this.raw(), call::tuple_item(item, 0), call::tuple_item(item, 1))?;
-    }
-    Ok(())
+    call::set_all(this.raw(), state)
 }
 
 unsafe extern "C" fn traverse(slf: Raw, visit: c::visitproc, arg: *mut c_void) -> c_int {
@@ -186,18 +178,23 @@ unsafe extern "C" fn dealloc(slf: Raw) {
     trampoline::enter_void(|| {
         // SAFETY: tp_dealloc's receiver, a GC object.
         unsafe { c::PyObject_GC_UnTrack(slf.cast()) };
-        // SAFETY: as above.
-        let base = unsafe { &*slf.cast::<Base>() };
-        if !base.weaklist.get().is_null() {
-            // SAFETY: A1; the type has a weaklist offset.
-            unsafe { c::PyObject_ClearWeakRefs(slf) };
-        }
-        // SAFETY: fields are dropped by `clear`.
-        unsafe {
-            clear(slf);
-            types::free(slf);
-        }
+        trash::free_shallowly(slf, free_dead);
     });
+}
+
+/// The rest of a dead, untracked one.
+fn free_dead(slf: Raw) {
+    // SAFETY: dead but whole.
+    let base = unsafe { &*slf.cast::<Base>() };
+    if !base.weaklist.get().is_null() {
+        // SAFETY: A1; the type has a weaklist offset.
+        unsafe { c::PyObject_ClearWeakRefs(slf) };
+    }
+    // SAFETY: fields are dropped by `clear`.
+    unsafe {
+        clear(slf);
+        types::free(slf);
+    }
 }
 
 /// When `_waiters` begins to be there.

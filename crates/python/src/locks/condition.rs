@@ -379,7 +379,10 @@ fn show_method(this: &Condition, name: &str) -> PyResult<Obj> {
         return Ok(own);
     }
     match this.base.held[LOCK].get() {
-        Some(lock) => call::getattr(lock.as_ptr(), call::interned(name)?.as_ptr()),
+        // The lock may be another condition, or this one.
+        Some(lock) => call::guarded(c" in a condition's lock", || {
+            call::getattr(lock.as_ptr(), call::interned(name)?.as_ptr())
+        }),
         None => Err(attribute_error(&format!(
             "'{}' object has no attribute '{name}'",
             object::type_name(this.raw())

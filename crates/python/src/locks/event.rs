@@ -1,7 +1,7 @@
 //! Event: a flag that tasks can wait for (asyncio.Event).
 
 use super::class::{ClassSpec, Waiters, method};
-use super::primitive::{self, Base, Class, Fit, Given, Primitive, create_for, receiver, repr_with, value_for};
+use super::primitive::{self, Base, Class, Fit, Given, Primitive, create_for, flag, receiver, repr_with, value_for};
 use crate::ffi::error::{self, PyResult};
 use crate::ffi::trampoline::{property, unary_slot};
 use crate::ffi::{Native, Obj, Raw, c, call};
@@ -33,7 +33,7 @@ unsafe impl Primitive for Event {
 
     fn init(&self, _given: Given) -> PyResult<Fit> {
         self.is_set.set(false);
-        Ok(Fit::Yes)
+        Ok(if self.is_plain() { Fit::Yes } else { Fit::No })
     }
 }
 
@@ -67,11 +67,20 @@ fn raised_wait(this: &Operation, exception: Obj) -> PyResult<Step> {
 // ---- the class -----------------------------------------------------------------------------------
 
 fn is_set(this: &Event) -> PyResult<Obj> {
+    if this.is_plain() {
+        return show_value(this);
+    }
+    EVENT.stdlib("is_set", &[this.raw()])
+}
+
+fn show_value(this: &Event) -> PyResult<Obj> {
     Ok(Obj::bool(this.is_set.get()))
 }
 
-/// Nothing here goes through `self`, so subclasses need nothing else.
 fn set(this: &Event) -> PyResult<Obj> {
+    if !this.is_plain() {
+        return EVENT.stdlib("set", &[this.raw()]);
+    }
     if !this.is_set.replace(true) {
         this.base.waiters.wake(None, true)?;
     }
@@ -79,12 +88,15 @@ fn set(this: &Event) -> PyResult<Obj> {
 }
 
 fn clear(this: &Event) -> PyResult<Obj> {
+    if !this.is_plain() {
+        return EVENT.stdlib("clear", &[this.raw()]);
+    }
     this.is_set.set(false);
     Ok(Obj::none())
 }
 
 fn repr(this: &Event) -> PyResult<Obj> {
-    repr_with(&this.base, if this.is_set.get() { "set" } else { "unset" })
+    repr_with(&this.base, if flag(this, "_value")? { "set" } else { "unset" })
 }
 
 fn set_value(this: &Event, value: Option<Raw>) -> PyResult<()> {
@@ -113,7 +125,7 @@ pub(super) fn build(module: Raw, metaclass: Raw) -> PyResult<()> {
             ),
             method!(c"clear", Event, clear, c"clear($self, /)\n--\n\nUnset the flag."),
         ],
-        properties: vec![property!(c"_value", Event, is_set, set_value)],
+        properties: vec![property!(c"_value", Event, show_value, set_value)],
         slots: vec![unary_slot!(c::Py_tp_repr, Event, repr)],
         operations: vec![&WAIT],
         adopted: &[],

@@ -36,10 +36,7 @@ impl Line {
                 self.native.push(waiter);
                 Ok(())
             }
-            Some(shown) => {
-                let name = call::interned("append")?;
-                call::call_method(name.as_ptr(), &[shown.as_ptr(), waiter.as_ptr()], None).map(drop)
-            }
+            Some(shown) => append(&shown, waiter.as_ptr()),
         }
     }
 
@@ -107,14 +104,20 @@ impl Line {
         if let Some(shown) = self.shown.get() {
             return Ok(shown);
         }
-        let shown = match self.native.is_used() {
-            true => self.native.show()?,
-            false if made_when_needed => return Ok(Obj::none()),
-            false => call::call0(call::import_from("collections", "deque")?.as_ptr())?,
-        };
-        self.shown.set(shown.clone());
+        if made_when_needed && !self.native.is_used() {
+            return Ok(Obj::none());
+        }
+        let made = call::call0(call::import_from("collections", "deque")?.as_ptr())?;
+        // A collection on the way may have run somebody who asked or set it, too.
+        if let Some(shown) = self.shown.get() {
+            return Ok(shown);
+        }
+        for waiter in self.native.all() {
+            append(&made, waiter.as_ptr())?;
+        }
+        self.shown.set(made.clone());
         self.native.clear();
-        Ok(shown)
+        Ok(made)
     }
 
     /// `_waiters = value`
@@ -137,6 +140,12 @@ impl Line {
             code => code,
         }
     }
+}
+
+#[cold]
+fn append(shown: &Obj, waiter: Raw) -> PyResult<()> {
+    let name = call::interned("append")?;
+    call::call_method(name.as_ptr(), &[shown.as_ptr(), waiter], None).map(drop)
 }
 
 #[cold]

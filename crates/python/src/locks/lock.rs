@@ -6,7 +6,7 @@
 //! How to get the lock is here for all who do: Lock itself, and the operations of Condition and Barrier.
 
 use super::class::{ClassSpec, Waiters, method};
-use super::primitive::{self, Base, Class, Fit, Given, Primitive, create_for, receiver, repr_with, value_for};
+use super::primitive::{self, Base, Class, Fit, Given, Primitive, create_for, flag, receiver, repr_with, value_for};
 use crate::ffi::error::{self, PyResult, runtime_error};
 use crate::ffi::trampoline::{property, unary_slot};
 use crate::ffi::{Native, Obj, Raw, c, call};
@@ -40,7 +40,7 @@ unsafe impl Primitive for Lock {
 
     fn init(&self, _given: Given) -> PyResult<Fit> {
         self.locked.set(false);
-        Ok(Fit::Yes)
+        Ok(if self.is_plain() { Fit::Yes } else { Fit::No })
     }
 }
 
@@ -155,6 +155,13 @@ static EXIT: Behaviour = primitive::exit(
 // ---- the class -----------------------------------------------------------------------------------
 
 fn locked(this: &Lock) -> PyResult<Obj> {
+    if this.is_plain() {
+        return show_locked(this);
+    }
+    LOCK.stdlib("locked", &[this.raw()])
+}
+
+fn show_locked(this: &Lock) -> PyResult<Obj> {
     Ok(Obj::bool(this.is_locked()))
 }
 
@@ -166,7 +173,7 @@ fn release(this: &Lock) -> PyResult<Obj> {
 }
 
 fn repr(this: &Lock) -> PyResult<Obj> {
-    repr_with(&this.base, if this.is_locked() { "locked" } else { "unlocked" })
+    repr_with(&this.base, if flag(this, "_locked")? { "locked" } else { "unlocked" })
 }
 
 fn set_locked(this: &Lock, value: Option<Raw>) -> PyResult<()> {
@@ -194,7 +201,7 @@ pub(super) fn build(module: Raw, metaclass: Raw) -> PyResult<()> {
                 c"release($self, /)\n--\n\nLet the next waiter in; RuntimeError if nobody holds the lock."
             ),
         ],
-        properties: vec![property!(c"_locked", Lock, locked, set_locked)],
+        properties: vec![property!(c"_locked", Lock, show_locked, set_locked)],
         slots: vec![unary_slot!(c::Py_tp_repr, Lock, repr)],
         operations: vec![&ACQUIRE, &ENTER, &EXIT],
         adopted: &["_wake_up_first"],

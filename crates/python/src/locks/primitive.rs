@@ -273,7 +273,8 @@ pub(super) enum Given {
     One(Raw),
 }
 
-/// Did `init` take them? Otherwise the stdlib's `__init__` does, or says what is wrong with them.
+/// Did `init` take them? Otherwise the stdlib's `__init__` does, into attributes that a subclass has replaced, or says
+/// what is wrong with them.
 #[derive(PartialEq, Eq)]
 pub(super) enum Fit {
     Yes,
@@ -353,6 +354,12 @@ pub(super) fn repr_with(base: &Base, state: &str) -> PyResult<Obj> {
         waiting => format!(", waiters:{waiting}"),
     };
     call::string(&format!("<{inner} [{state}{waiting}]>"))
+}
+
+/// An attribute that is true or false, which a subclass may have replaced.
+pub(super) fn flag(this: &impl Native, name: &str) -> PyResult<bool> {
+    let value = call::getattr(this.raw(), call::interned(name)?.as_ptr())?;
+    call::is_true(value.as_ptr())
 }
 
 /// The value that a property is set to.

@@ -72,7 +72,7 @@ unsafe impl Primitive for Semaphore {
         };
         self.value.set(value);
         self.base.held[ODD_VALUE].clear();
-        Ok(Fit::Yes)
+        Ok(if self.is_native() { Fit::Yes } else { Fit::No })
     }
 }
 
@@ -293,7 +293,7 @@ fn repr(this: &Semaphore) -> PyResult<Obj> {
     if locked {
         return repr_with(&this.base, "locked");
     }
-    let value = show_value(this)?;
+    let value = call::getattr(this.raw(), call::interned("_value")?.as_ptr())?;
     // SAFETY: A1.
     let value = error::owned(unsafe { c::PyObject_Str(value.as_ptr()) })?;
     repr_with(

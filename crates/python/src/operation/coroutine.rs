@@ -132,23 +132,26 @@ fn throw(this: &Operation, args: Args<'_>) -> PyResult<Obj> {
         )?;
     }
     let given = |value: Option<Raw>| value.filter(|value| !object::is_none(*value));
-    match thrown(kind, given(value), given(traceback)) {
-        Ok(exception) => answer(this.end_with(exception)?),
-        Err(raised) => {
-            // It is the await that refuses, and what it refuses with is raised there.
-            if this.stage.get() == Stage::Suspended {
-                this.finish();
-            }
-            Err(raised)
-        }
-    }
+    let at_future = this.stage.get() == Stage::Suspended && this.waiter.is_set();
+    let exception = match thrown(kind, given(value), given(traceback), at_future) {
+        Ok(exception) => exception,
+        // It is the await that refuses, and what it refuses with is raised there.
+        Err(Raised) if this.stage.get() == Stage::Suspended => error::take(),
+        Err(raised) => return Err(raised),
+    };
+    answer(this.end_with(exception)?)
 }
 
-/// The exception that `throw(kind, value, traceback)` means.
-fn thrown(kind: Raw, value: Option<Raw>, traceback: Option<Raw>) -> PyResult<Obj> {
+/// The exception that `throw(kind, value, traceback)` means. What is wrong with it says the coroutine, or the future that
+/// it waits for.
+fn thrown(kind: Raw, value: Option<Raw>, traceback: Option<Raw>, at_future: bool) -> PyResult<Obj> {
     // SAFETY: A1.
     if traceback.is_some_and(|traceback| unsafe { c::PyTraceBack_Check(traceback) } == 0) {
-        return Err(type_error("throw() third argument must be a traceback object"));
+        return Err(type_error(if at_future {
+            "throw() third argument must be a traceback"
+        } else {
+            "throw() third argument must be a traceback object"
+        }));
     }
     // SAFETY: A1.
     let (is_class, is_instance) = unsafe {
@@ -167,6 +170,10 @@ fn thrown(kind: Raw, value: Option<Raw>, traceback: Option<Raw>) -> PyResult<Obj
             return Err(type_error("instance exception may not have a separate value"));
         }
         Obj::from_borrowed(kind)
+    } else if at_future {
+        return Err(type_error(
+            "exceptions must be classes deriving BaseException or instances of such a class",
+        ));
     } else {
         return Err(type_error(&format!(
             "exceptions must be classes or instances deriving from BaseException, not {}",

@@ -282,6 +282,12 @@ impl Operation {
                 place.set_option(Some(Obj::from_borrowed(*argument)));
             }
         }
+        // A receiver alone makes a cycle only for what nobody ever awaits.
+        // SAFETY: the type of a live object.
+        let may_refer = |argument: Raw| unsafe { c::PyType_IS_GC(object::type_of(argument)) } != 0;
+        if bound[1].is_some_and(may_refer) {
+            this.track();
+        }
         this.note_origin()?;
         Ok(Some(this.into_obj()))
     }
@@ -463,12 +469,7 @@ impl Operation {
         }
         let iterator = match await_iterator(&awaitable) {
             Ok(iterator) => iterator,
-            Err(raised) => {
-                return match self.behaviour() {
-                    Some(behaviour) => self.go_on(behaviour, Err(raised)),
-                    None => Err(raised),
-                };
-            }
+            Err(raised) => return self.go_on_at_once(Err(raised)),
         };
         drop(awaitable);
         self.wait_for_iterator(iterator)
@@ -480,8 +481,18 @@ impl Operation {
         self.waiter.set_option(Some(iterator.clone()));
         self.track();
         let awaited = sleep::resume_foreign(iterator.as_ptr());
+        drop(iterator);
+        if matches!(awaited, Ok(Step::Blocked(_))) {
+            return awaited;
+        }
+        self.go_on_at_once(awaited)
+    }
+
+    /// What it waits for is there already. It may go on to wait for the next one, which may be there, too.
+    #[cold]
+    fn go_on_at_once(&self, awaited: PyResult<Step>) -> PyResult<Step> {
         match self.behaviour() {
-            Some(behaviour) => self.go_on(behaviour, awaited),
+            Some(behaviour) => call::guarded(c" while awaiting", || self.go_on(behaviour, awaited)),
             None => awaited,
         }
     }
@@ -491,10 +502,7 @@ impl Operation {
     pub(crate) fn wait_for_future(&self, future: Own<Future>) -> PyResult<Step> {
         if future.is_done() {
             let awaited = future.result().map(Step::Done);
-            return match self.behaviour() {
-                Some(behaviour) => self.go_on(behaviour, awaited),
-                None => awaited,
-            };
+            return self.go_on_at_once(awaited);
         }
         future.blocking.set(true);
         let yielded = future.obj();
@@ -533,7 +541,7 @@ impl Operation {
         let waiter = self.waiter.get();
         let awaited = match waiter {
             Some(iterator) if !self.has(NATIVE) => throw_into(&iterator, exception),
-            _ => Err(error::restore(exception)),
+            _ => raised_by_future(exception),
         };
         let outcome = self.go_on(behaviour, awaited);
         match outcome {
@@ -579,12 +587,14 @@ impl Operation {
             return self.throw_at_await(behaviour, exception);
         }
         self.finish();
-        // SAFETY: a static of the interpreter.
-        if waiting && error::is_instance_of(exception.as_ptr(), unsafe { c::PyExc_StopIteration }) {
-            // A future's iterator raises what is thrown at it, and so seems to be at its end.
-            return call::getattr(exception.as_ptr(), call::interned("value")?.as_ptr()).map(Step::Done);
-        }
-        let raised = error::restore(exception);
+        let raised = if waiting {
+            match raised_by_future(exception) {
+                Ok(ended) => return Ok(ended),
+                Err(raised) => raised,
+            }
+        } else {
+            error::restore(exception)
+        };
         if suspended {
             // At a bare yield it is the generator behind it that raises.
             return Err(without_stop_iteration(
@@ -780,19 +790,71 @@ impl Operation {
 /// `awaitable.__await__()`, or the coroutine itself.
 fn await_iterator(awaitable: &Obj) -> PyResult<Obj> {
     let kind = object::type_of(awaitable.as_ptr());
-    if kind == &raw mut c::PyCoro_Type || kind == Operation::type_object() {
+    if kind == &raw mut c::PyCoro_Type {
         return Ok(awaitable.clone());
     }
     // SAFETY: A1; a type's table of slots, where it has one.
     let am_await = unsafe { (*kind).tp_as_async.as_ref() }.and_then(|slots| slots.am_await);
-    match am_await {
-        // SAFETY: A1; a slot called with its own object.
-        Some(am_await) => error::owned(unsafe { am_await(awaitable.as_ptr()) }),
-        None => Err(error::type_error(&format!(
-            "object {} can't be used in 'await' expression",
-            object::full_type_name(awaitable.as_ptr())
-        ))),
+    let Some(am_await) = am_await else {
+        let name = object::full_type_name(awaitable.as_ptr());
+        return Err(error::type_error(&if cfg!(Py_3_14) {
+            format!("'{name}' object can't be awaited")
+        } else {
+            format!("object {name} can't be used in 'await' expression")
+        }));
+    };
+    // SAFETY: A1; a slot called with its own object.
+    let iterator = error::owned(unsafe { am_await(awaitable.as_ptr()) })?;
+    let got = object::type_of(iterator.as_ptr());
+    let is_coroutine = got == &raw mut c::PyCoro_Type || got == Operation::type_object();
+    // SAFETY: A1.
+    let fits = unsafe { c::PyIter_Check(iterator.as_ptr()) } != 0 && !is_coroutine;
+    if fits || kind == Operation::type_object() {
+        return Ok(iterator);
     }
+    Err(not_to_be_awaited(awaitable, &iterator, is_coroutine))
+}
+
+/// `awaitable.__await__()` has returned what it may not.
+#[cfg(not(Py_3_15))]
+#[cold]
+fn not_to_be_awaited(_awaitable: &Obj, returned: &Obj, is_coroutine: bool) -> error::Raised {
+    if is_coroutine {
+        return error::type_error("__await__() returned a coroutine");
+    }
+    error::type_error(&format!(
+        "__await__() returned non-iterator of type '{}'",
+        object::full_type_name(returned.as_ptr())
+    ))
+}
+
+/// `awaitable.__await__()` has returned what it may not.
+#[cfg(Py_3_15)]
+#[cold]
+fn not_to_be_awaited(awaitable: &Obj, returned: &Obj, is_coroutine: bool) -> error::Raised {
+    let name = |object: &Obj| object::qualified_type_name(object.as_ptr());
+    let returned = if is_coroutine {
+        Ok("coroutine".to_owned())
+    } else {
+        name(returned)
+    };
+    match (name(awaitable), returned) {
+        (Ok(awaitable), Ok(returned)) => error::type_error(&format!(
+            "{awaitable}.__await__() must return an iterator, not {returned}"
+        )),
+        _ => error::Raised,
+    }
+}
+
+/// What throwing `exception` at the await of a future comes to. The future's iterator raises it, and so seems to be at
+/// its end when that is a `StopIteration`.
+#[inline]
+fn raised_by_future(exception: Obj) -> PyResult<Step> {
+    // SAFETY: a static of the interpreter.
+    if error::is_instance_of(exception.as_ptr(), unsafe { c::PyExc_StopIteration }) {
+        return call::getattr(exception.as_ptr(), call::interned("value")?.as_ptr()).map(Step::Done);
+    }
+    Err(error::restore(exception))
 }
 
 /// `iterator.throw(exception)`, as an await hands on what is thrown at it.

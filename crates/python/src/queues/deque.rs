@@ -98,10 +98,14 @@ impl Deque {
             return Ok(shown);
         }
         let made = call::call0(table().deque.as_ptr())?;
-        while let Some(item) = self.native.pop() {
+        // A collection on the way may have run somebody who asked, too.
+        if let Some(shown) = self.shown() {
+            return Ok(shown);
+        }
+        for item in self.native.all() {
             append(&made, item.as_ptr())?;
         }
-        self.shown.set(made.clone());
+        self.replace(made.clone());
         Ok(made)
     }
 

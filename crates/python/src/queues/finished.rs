@@ -3,10 +3,10 @@
 //! It is native until somebody asks for `_finished`. Then it becomes an Event of the stdlib, for good, with all who
 //! wait in its `_waiters`; who joins later waits with its `wait()`.
 
-use super::deque::remove_if_there;
+use super::deque::{append, remove_if_there};
 use super::table;
 use crate::ffi::error::PyResult;
-use crate::ffi::{Obj, Raw, Slot, c, call};
+use crate::ffi::{Obj, Slot, c, call};
 use crate::waiters::{self, LoopBinding, WaiterQueue};
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
@@ -103,18 +103,23 @@ impl Finished {
         }
         let names = &table().names;
         let made = call::call0(table().event.as_ptr())?;
-        if !self.unset.get() {
+        let is_set = !self.unset.get();
+        if is_set {
             call::call_method(names.set.as_ptr(), &[made.as_ptr()], None)?;
         }
         if let Some(bound) = self.event_loop.slot().get() {
             call::setattr(made.as_ptr(), names.loop_.as_ptr(), bound.as_ptr())?;
         }
-        let joiners = self.joiners.all();
-        if !joiners.is_empty() {
-            let joiners: Vec<Raw> = joiners.iter().map(Obj::as_ptr).collect();
-            let all = call::getattr(made.as_ptr(), names.waiters.as_ptr())?;
-            let joiners = call::tuple(&joiners)?;
-            call::call_method(names.extend.as_ptr(), &[all.as_ptr(), joiners.as_ptr()], None)?;
+        let all = call::getattr(made.as_ptr(), names.waiters.as_ptr())?;
+        // Making it was a call into Python, which may have finished or shown what is native until now.
+        if let Some(event) = self.event.get() {
+            return Ok(event);
+        }
+        if self.unset.get() == is_set {
+            return self.show();
+        }
+        for joiner in self.joiners.all() {
+            append(&all, joiner.as_ptr())?;
         }
         self.event.set(made.clone());
         self.joiners.clear();

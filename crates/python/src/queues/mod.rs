@@ -58,7 +58,6 @@ macro_rules! names {
 names! {
     append = "append",
     clear = "clear",
-    extend = "extend",
     get_item = "_get",
     init = "_init",
     loop_ = "_loop",

@@ -187,15 +187,7 @@ pub(super) fn state(this: &Queue) -> PyResult<Obj> {
 }
 
 pub(super) fn set_state(this: &Queue, state: Raw) -> PyResult<()> {
-    // SAFETY: A1; fails for what is no mapping.
-    let items = owned(unsafe { c::PyMapping_Items(state) })?;
-    // SAFETY: A1; a list that nobody else has, of pairs.
-    for index in 0..unsafe { c::PyList_Size(items.as_ptr()) } {
-        // SAFETY: as above; borrowed, and the list lives through the call.
-        let pair = unsafe { c::PyList_GetItem(items.as_ptr(), index) };
-        call::setattr(this.raw(), call::tuple_item(pair, 0), call::tuple_item(pair, 1))?;
-    }
-    Ok(())
+    call::set_all(this.raw(), state)
 }
 
 pub(super) fn properties() -> Vec<Property> {
