@@ -277,7 +277,24 @@ pub(crate) fn current_task_of(event_loop: &Obj) -> PyResult<Obj> {
         }
     }
     // A C task, or code that took ours off by hand.
-    call::call1(imports::stdlib_current_task(), event_loop.as_ptr())
+    let found = call::call1(imports::stdlib_current_task(), event_loop.as_ptr())?;
+    if found.is_none() {
+        return current_task_of_others(event_loop);
+    }
+    Ok(found)
+}
+
+/// Tasks written in Python are known to a `current_task` written in Python, which whoever uses them has put in place.
+#[cold]
+fn current_task_of_others(event_loop: &Obj) -> PyResult<Obj> {
+    let name = call::interned("current_task")?;
+    let in_place = call::getattr(imports::tasks_module(), name.as_ptr())?;
+    // SAFETY: a static type of the interpreter.
+    let is_python = object::type_of(in_place.as_ptr()) == &raw mut c::PyFunction_Type;
+    if !is_python || in_place.is(imports::stdlib_current_task()) {
+        return Ok(Obj::none());
+    }
+    call::call1(in_place.as_ptr(), event_loop.as_ptr())
 }
 
 /// `all_tasks(loop=None)`: ours and, for C tasks, asyncio's own answer.
