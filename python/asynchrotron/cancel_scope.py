@@ -72,6 +72,12 @@ class _Stack:
             self.delivery = loop.call_later(_PAUSE_SECONDS, self.deliver)
 
 
+def _checked(deadline: float) -> float:
+    if not isinstance(deadline, int | float):
+        raise TypeError(f"the deadline of a CancelScope must be a number, not {type(deadline).__name__}")
+    return deadline
+
+
 class CancelScope:
     """A block that can be cancelled: `with CancelScope(deadline=…) as scope: …`, and anybody may `scope.cancel()`.
 
@@ -81,7 +87,7 @@ class CancelScope:
 
     def __init__(self, *, deadline: float = math.inf, shield: bool = False) -> None:
         """Prepare a scope; `deadline` is a time of the loop's clock, `shield` holds cancelled scopes around it off."""
-        self._deadline = deadline
+        self._deadline = _checked(deadline)
         self._shield = shield
         self._cancel_called = False
         self._cancelled_caught = False
@@ -122,7 +128,7 @@ class CancelScope:
 
     @deadline.setter
     def deadline(self, when: float) -> None:
-        self._deadline = when
+        self._deadline = _checked(when)
         if self._stack is not None and not self._cancel_called:
             self._start_timer(self._stack.task.get_loop())
 

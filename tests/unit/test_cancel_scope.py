@@ -587,3 +587,12 @@ def test_dropped_with_its_task(world):
     del task, loop
     gc.collect()
     assert keep[0]() is None
+
+
+def test_a_deadline_that_is_no_number():
+    with pytest.raises(TypeError, match="must be a number, not str"):
+        CancelScope(deadline="soon")  # type: ignore[arg-type]
+    scope = CancelScope()
+    with pytest.raises(TypeError, match="must be a number, not None"):
+        scope.deadline = None  # type: ignore[assignment]
+    assert scope.deadline == float("inf")
