@@ -20,7 +20,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from harness import measure
-from harness.cases import BENCH, SERVERS, Case, Server, micro_cases, program_cases
+from harness.cases import BENCH, LOADS, SERVERS, Case, Server, micro_cases, program_cases
 from harness.loops import CONTENDERS, RUST_LIMIT
 from harness.machine import control_ns, machine
 from harness.measure import Failure, Settings
@@ -28,7 +28,7 @@ from harness.report import readme_block, report, rewrite_readme
 from harness.results import Run
 from harness.targets import check
 
-SUITES = ("micro", "memory", "programs", "servers")
+SUITES = ("micro", "memory", "programs", "servers", "load")
 
 
 def main() -> int:
@@ -91,7 +91,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="print the benchmarks' names")
     options = parser.parse_args()
     if options.list:
-        everything: list[Case] = [*micro_cases(), *program_cases(), *SERVERS]
+        everything: list[Case] = [*micro_cases(), *program_cases(), *SERVERS, *LOADS]
         print("\n".join(case.name for case in everything))
         raise SystemExit
     if options.loops and (unknown := set(options.loops.split(",")) - {*CONTENDERS, RUST_LIMIT}):
@@ -141,6 +141,8 @@ def measure_all(run: Run, settings: Settings, cases: list[Case], rounds: int) ->
             for name in contenders[turn:] + contenders[:turn]:
                 if name == RUST_LIMIT and not getattr(case, "limit", False):
                     continue
+                if name in CONTENDERS and not fnmatchcase(case.name, CONTENDERS[name].only):
+                    continue
                 known = run.results.get((case.name, name))
                 if known and known.failure:
                     continue  # it is reported at the end; once is enough
@@ -169,7 +171,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
 
 
 def selected(options: argparse.Namespace) -> list[Case]:
-    everything: list[Case] = [*micro_cases(), *program_cases(), *SERVERS]
+    everything: list[Case] = [*micro_cases(), *program_cases(), *SERVERS, *LOADS]
     everything = [case for case in everything if sys.version_info >= getattr(case, "since", ())]
     if options.quick and not options.only:
         everything = [case for case in everything if getattr(case, "quick", True)]
@@ -212,7 +214,8 @@ def present(
             absent[name] = str(failure)
             continue
         kinds = {kind: found.pop(kind) for kind in ("loop", "task", "future")}
-        if name != "asyncio" and kinds["loop"].startswith("asyncio."):
+        stock = name == "asyncio" or CONTENDERS[name].stock_loop
+        if not stock and kinds["loop"].startswith("asyncio."):
             absent[name] = f"it runs {kinds['loop']}, stock asyncio's loop"
             continue
         names.append(name)

@@ -76,7 +76,8 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     unit = getattr(module, "UNIT_QUICK", module.UNIT) if options.quick else module.UNIT
     report: dict[str, Any] = {"bench": options.bench, **await loop_types()}
     if hasattr(module, "memory"):
-        report |= {"count": unit, "cost": await module.memory(options.count or unit)}
+        variants = [variant] if variant else []
+        report |= {"count": unit, "cost": await module.memory(options.count or unit, *variants)}
         return report
     bench: Bench = partial(module.bench, variant=variant) if variant else module.bench
     if options.count:  # exactly this much work and nothing else: instructions are being counted

@@ -36,7 +36,9 @@ class Server:
     connections: int
     size: int | None = None  # None is HTTP
     path: str = "/"
-    mode: str = "echo"  # of the load client; `lines` ends each message in CR and LF, and has them nowhere else
+    # Of the load client: `udp` sends datagrams; `lines` ends each message in CR and LF, and has them nowhere else.
+    mode: str = "echo"
+    link: str = "tcp"  # of the load client: tcp, tls, or handshakes (a TLS connection for each message)
     limit: bool = False  # measured against the Rust echo, too
     quick: bool = False  # part of a --quick run
 
@@ -50,9 +52,37 @@ class Server:
         return f"{self.server}{size}/{self.connections}"
 
 
-Case = Micro | Server
+@dataclass(frozen=True)
+class Load(Server):
+    """A server as its operator sees it: what it can take, and how long requests wait at a rate that all can take."""
+
+    @property
+    def suite(self) -> str:
+        return "load"
+
+    @property
+    def name(self) -> str:
+        return f"load/{self.server}/{self.connections}"
+
+
+@dataclass(frozen=True)
+class Crawl:
+    """The crawler of `make demo`: a client, unmodified, one whole process per run."""
+
+    name: str = "load/crawler"
+    title: str = "crawler of make demo"
+    concurrency: int = 64
+    quick: bool = True
+
+    @property
+    def suite(self) -> str:
+        return "load"
+
+
+Case = Micro | Server | Crawl
 
 SIZES = (64, 1024, 16 * 1024, 100 * 1024)
+TLS_SIZES = (1024, 16 * 1024, 100 * 1024)
 BULK = 1024 * 1024
 CONNECTIONS = (1, 10, 50, 100, 500)
 CONNECTIONS_SHORT = (10, 50)
@@ -73,6 +103,7 @@ def _echo(
     sizes: tuple[int, ...] = SIZES,
     limit: bool = False,
     mode: str = "echo",
+    link: str = "tcp",
 ) -> list[Server]:
     return [
         Server(
@@ -81,6 +112,7 @@ def _echo(
             count,
             size,
             mode=mode,
+            link=link,
             limit=limit,
             quick=(size, count) in QUICK,
         )
@@ -98,11 +130,24 @@ SERVERS = (
     *_echo("streams_readline", "streams readline", CONNECTIONS_SHORT, mode="lines"),
     *_echo("streams_readexactly", "streams readexactly", CONNECTIONS_SHORT),
     *_echo("streams_readuntil", "streams readuntil", CONNECTIONS_SHORT, mode="lines"),
+    *_echo("udp_echo", "UDP echo", CONNECTIONS_SHORT, sizes=(64, 1024, 16 * 1024), mode="udp"),
+    *_echo("tls_protocol_echo", "TLS Protocol echo", CONNECTIONS_SHORT, sizes=TLS_SIZES, link="tls"),
+    *_echo("tls_streams_echo", "TLS streams echo", CONNECTIONS_SHORT, sizes=TLS_SIZES, link="tls"),
+    Server("tls_handshakes", "TLS connect, 1 KiB echo, close", 1, 1024, link="handshakes"),
+    Server("tls_uvicorn", "uvicorn, plain ASGI, TLS, 50 conn.", 50, link="tls"),
+    Server("tls_aiohttp", "aiohttp server, TLS, 50 conn.", 50, link="tls"),
     Server("four_writes", "four writes per 1 KiB, 10 conn.", 10, 1024, quick=True),
     Server("four_writes", "four writes per 1 KiB, 50 conn.", 50, 1024),
     Server("uvicorn_plain", "uvicorn, plain ASGI, 50 conn.", 50, quick=True),
     Server("uvicorn_fastapi", "uvicorn, FastAPI, 50 conn.", 50, path="/items/42?label=blue", quick=True),
     Server("aiohttp_plain", "aiohttp server, 50 conn.", 50, quick=True),
+)
+
+LOADS: tuple[Load | Crawl, ...] = (
+    Load("uvicorn_fastapi", "FastAPI under uvicorn, 50 conn.", 50, path="/items/42?label=blue", quick=True),
+    Load("aiohttp_plain", "aiohttp server, 50 conn.", 50, quick=True),
+    Load("uvicorn_plain", "plain ASGI under uvicorn, 50 conn.", 50),
+    Crawl(),
 )
 
 # The order of the tables; a file that is not named here comes last.
@@ -140,13 +185,17 @@ MICRO_ORDER = (
 
 
 def program_cases() -> list[Micro]:
+    return _cases("programs")
+
+
+def _cases(folder: str) -> list[Micro]:
     """Files that begin with an underscore are shared by several."""
-    paths = sorted((BENCH / "programs").glob("[!_]*.py"))
+    paths = sorted((BENCH / folder).glob("[!_]*.py"))
     return [case for path in paths for case in _variants(path)]
 
 
 def micro_cases() -> list[Micro]:
-    found = [case for path in sorted((BENCH / "micro").glob("*.py")) for case in _variants(path)]
+    found = _cases("micro")
     order = {name: position for position, name in enumerate(MICRO_ORDER)}
     return sorted(found, key=lambda case: (order.get(case.name, len(order)), case.name))
 

@@ -14,6 +14,8 @@ class Contender:
     distribution: str | None = None
     factory: str | None = None  # "module:callable", given to asyncio.Runner(loop_factory=...); None is the default loop
     launcher: tuple[str, ...] = ()  # interpreter arguments before the program
+    only: str = "*"  # benchmarks it takes part in
+    stock_loop: bool = False  # it is about something else than the loop
 
 
 CONTENDERS = {
@@ -21,6 +23,9 @@ CONTENDERS = {
     for contender in (
         Contender("asyncio"),
         Contender("uvloop", "uvloop", "uvloop:new_event_loop"),
+        # Transports by aiofastnet, on either loop.
+        Contender("asyncio+aiofastnet", "aiofastnet", "harness.fastnet:asyncio_loop", only="tls_*", stock_loop=True),
+        Contender("uvloop+aiofastnet", "aiofastnet", "harness.fastnet:uvloop_loop", only="tls_*"),
         Contender("rloop", "rloop", "rloop:new_event_loop"),
         Contender("rsloop", "rsloop", "rsloop:new_event_loop"),
         Contender("zuvloop", "zuvloop", "zuvloop:new_event_loop"),

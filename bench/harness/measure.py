@@ -10,12 +10,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.cases import BENCH, Case, Micro, Server
+from harness.cases import BENCH, Case, Crawl, Load, Micro, Server
 from harness.loops import CONTENDERS, RUST_LIMIT
 
 ROOT = BENCH.parent
@@ -53,6 +54,12 @@ def probe(settings: Settings, contender: str) -> dict[str, Any]:
 
 
 def measure(settings: Settings, case: Case, contender: str) -> Sample:
+    if isinstance(case, Load):
+        return _measure_load(settings, case, contender)
+    if isinstance(case, Crawl):
+        from harness.crawl import measure_crawl
+
+        return measure_crawl(settings, case, contender)
     if isinstance(case, Server):
         return _measure_server(settings, case, contender)
     return _measure_micro(settings, case, contender)
@@ -89,7 +96,9 @@ def python_command(python: str, contender: str, program: str, arguments: list[st
     return [python, *chosen.launcher, str(BENCH / program), *arguments, *factory]
 
 
-def _measure_server(settings: Settings, case: Server, contender: str) -> Sample:
+@contextmanager
+def _serving(settings: Settings, case: Server, contender: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A fresh server process, and its port."""
     if contender == RUST_LIMIT:
         command = [str(settings.limit), "--port", "0"]
     else:
@@ -104,13 +113,16 @@ def _measure_server(settings: Settings, case: Server, contender: str) -> Sample:
             preexec_fn=_pin({settings.cores[0]}),  # noqa: PLW1509  this process has one thread
         )
         try:
-            first_line = _first_line(server, errors)
-            port = _port(first_line)
-            report = _run_load(settings, case, port, server)
-            status = Path(f"/proc/{server.pid}/status").read_text()
+            yield server, _port(_first_line(server, errors))
         finally:
             server.kill()
             server.communicate()
+
+
+def _measure_server(settings: Settings, case: Server, contender: str) -> Sample:
+    with _serving(settings, case, contender) as (server, port):
+        report = _run_load(settings, case, port, server)
+        status = Path(f"/proc/{server.pid}/status").read_text()
     messages, wall_ns = report["messages"], report["wall_ns"]
     if messages == 0:
         raise Failure("no message was answered in the measured time")
@@ -125,12 +137,48 @@ def _measure_server(settings: Settings, case: Server, contender: str) -> Sample:
     return Sample(report["server_cpu_ns"] / messages, wall_ns / messages, extra)
 
 
-def _run_load(settings: Settings, case: Server, port: int, server: subprocess.Popen[str]) -> dict[str, Any]:
+# Of what the first contender can take, per case: the rates at which everybody's latencies are measured.
+RATE_SHARES = (0.5, 0.8)
+_first_per_second: dict[str, float] = {}
+
+
+def _measure_load(settings: Settings, case: Load, contender: str) -> Sample:
+    """One server process: first as fast as it goes, then at each rate. CPU per request is that at the lowest rate."""
+    with _serving(settings, case, contender) as (server, port):
+        full = _run_load(settings, case, port, server)
+        if not full["messages"]:
+            raise Failure("no request was answered in the measured time")
+        per_second = full["messages"] / full["wall_ns"] * 1e9
+        reference = _first_per_second.setdefault(case.name, per_second)
+        paced = []
+        for share in RATE_SHARES:
+            rate = max(1, int(reference * share))
+            report = _run_load(settings, case, port, server, rate)
+            if not report["messages"]:
+                raise Failure(f"no request was answered at {rate} requests/s")
+            cpu_ns = report["server_cpu_ns"] / report["messages"]
+            measured = {name: report[name] for name in ("unanswered", "latency_ns")}
+            paced.append({"share": share, "rate": rate, "cpu_ns": cpu_ns, **measured})
+        status = Path(f"/proc/{server.pid}/status").read_text()
+    extra = {
+        "per_second": per_second,
+        "full_cpu_ns": full["server_cpu_ns"] / full["messages"],
+        "paced": paced,
+        "rss_bytes": _status_number(status, "VmRSS") * 1024,
+        "peak_rss_bytes": _status_number(status, "VmHWM") * 1024,
+    }
+    return Sample(paced[0]["cpu_ns"], 1e9 / per_second, extra)
+
+
+def _run_load(
+    settings: Settings, case: Server, port: int, server: subprocess.Popen[str], rate: int | None = None
+) -> dict[str, Any]:
     shape = ["--mode", case.mode, "--size", str(case.size)] if case.size else ["--mode", "http", "--path", case.path]
     command = [
         *(str(settings.load), "--port", str(port), "--server-pid", str(server.pid), *shape),
-        *("--connections", str(case.connections)),
+        *("--connections", str(case.connections), "--link", case.link),
         *("--warmup-ms", str(settings.warmup_ms), "--duration-ms", str(settings.duration_ms)),
+        *(("--rate", str(rate)) if rate else ()),
     ]
     try:
         done = subprocess.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import median
 
 from harness.loops import OURS, RUST_LIMIT
 from harness.results import Result, Run
@@ -12,10 +13,11 @@ SUITES = {
     "memory": "memory, bytes",
     "programs": "CPU per run of a whole program, ms",
     "servers": "server CPU per message or request, µs",
+    "load": "CPU per request at the lower fixed rate, or per file fetched, µs",
 }
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
-# The README's rows: one per kind of work, chosen before anything was measured.
+# The README's rows: one per kind of work, not chosen by how they came out.
 HEADLINES = (
     "call_soon_chain",
     "call_later_cancel",
@@ -26,6 +28,19 @@ HEADLINES = (
     "task_bulk",
     "many_sleepers",
     "task_cancel",
+    "cancel_storm",
+    "gather_10k",
+    "task_group_10k",
+    "wait_for",
+    "timeout",
+    "lock_contended",
+    "queue_bounded",
+    "to_thread",
+    "async_tree/none",
+    "async_tree/io-tg",
+    "tcp_bulk",
+    "websockets_bulk",
+    "subprocess_spawn/300 MB heap",
     "sleeping_task_memory",
     "protocol_echo/1KiB/50",
     "protocol_echo/100KiB/50",
@@ -86,6 +101,8 @@ def report(run: Run) -> str:
                 parts.append(f"### {suite}: wall time per {per}; min\n\n{_walls(run, suite)}")
             if suite == "servers":
                 parts.append(f"### servers: messages/s; p50 / p99 latency µs; busy server/client %\n\n{_traffic(run)}")
+            if suite == "load":
+                parts.append(f"### load: {LOAD_HEAD}\n\n{_load(run)}")
     failures = [result for result in run.results.values() if result.failure]
     if failures:
         parts.append("\n".join(f"FAILED {result.bench}, {result.contender}: {result.failure}" for result in failures))
@@ -157,6 +174,48 @@ def _traffic(run: Run) -> str:
     return table(rows)
 
 
+LOAD_HEAD = (
+    "most requests/s (CPU per request then, µs) and memory, MB; "
+    "then p50 / p99 / p99.9 (CPU per request) at fixed rates, ms (µs)"
+)
+
+
+def _load(run: Run) -> str:
+    names = run.contenders("load")
+    rows = [["load", "rate", *names]]
+    for bench in run.benches("load"):
+        found = [run.get(bench, name) for name in names]
+        rows.append([run.title(bench), "full", *map(_full_cell, found)])
+        paced = next((result.samples[0].extra.get("paced", []) for result in found if result), [])
+        for position, one in enumerate(paced):
+            rate = f"{one['share']:.0%}: {one['rate']:,}/s"
+            rows.append([run.title(bench), rate, *(_paced_cell(result, position) for result in found)])
+    return table(rows)
+
+
+def _full_cell(result: Result | None) -> str:
+    if result is None:
+        return "-"
+    per_second = f"{result.middle_of('per_second'):,.0f}/s"
+    memory = f"{result.middle_of('peak_rss_bytes') / 1e6:.0f} MB"
+    if "full_cpu_ns" in result.samples[0].extra:
+        per_second += f" ({result.middle_of('full_cpu_ns') / 1e3:.0f})"
+    return f"{per_second}; {memory}"
+
+
+def _paced_cell(result: Result | None, position: int) -> str:
+    """The middle one of the rounds, for each number by itself."""
+    if result is None:
+        return "-"
+    paced = [sample.extra["paced"][position] for sample in result.samples]
+    latencies = " / ".join(
+        f"{median(one['latency_ns'][name] for one in paced) / 1e6:.2f}" for name in ("p50", "p99", "p999")
+    )
+    late = sum(one["unanswered"] for one in paced)
+    cpu = f"{median(one['cpu_ns'] for one in paced) / 1e3:.0f}"
+    return f"{latencies} ({cpu})" + (f"; {late} UNANSWERED" if late > len(paced) * 50 else "")
+
+
 def _traffic_cell(result: Result | None) -> str:
     if result is None:
         return "-"
@@ -176,7 +235,7 @@ def _cell(suite: str, result: Result | None) -> str:
 
 
 def number(suite: str, value: float) -> str:
-    if suite == "servers":
+    if suite in ("servers", "load"):
         return f"{value / 1e3:.1f}" if value < 1e5 else f"{value / 1e3:.0f}"
     if suite == "programs":
         return f"{value / 1e6:.1f}" if value < 1e8 else f"{value / 1e6:.0f}"

@@ -1,14 +1,17 @@
-//! The measurement: connect, warm up, measure. Every connection has one request under way at any time
-//! (closed loop): the next one leaves when the answer is complete.
+//! The measurement: connect, warm up, measure. Closed loop: every connection has one request under way at any time, the
+//! next one leaves when the answer is complete. Open loop: `schedule.rs` says which requests are due.
 
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
-use std::os::fd::AsFd;
+use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::histogram::Histogram;
+use rustls::ClientConfig;
+
+use crate::link::Link;
 use crate::message::{Exchange, Progress};
+use crate::schedule::Schedule;
 use crate::sys::{self, Epoll};
+use crate::window::{Outcome, Window};
 
 const STALL: Duration = Duration::from_secs(10);
 
@@ -21,57 +24,45 @@ pub struct Plan {
     pub duration: Duration,
     pub messages: Option<u64>,
     pub server_pid: Option<i32>,
-}
-
-pub struct Outcome {
-    pub messages: u64,
-    pub wall_ns: u64,
-    pub client_cpu_ns: u64,
-    pub server_cpu_ns: Option<u64>,
-    pub latency: Histogram,
+    /// Over UDP.
+    pub datagrams: bool,
+    pub tls: Option<Arc<ClientConfig>>,
+    /// Each message is a connection of its own: connect, handshake, one exchange, close.
+    pub reconnects: bool,
+    /// Requests per second, over all connections; None is closed loop.
+    pub rate: Option<u64>,
 }
 
 struct Connection {
-    stream: TcpStream,
+    link: Link,
     progress: Progress,
     sent: usize,
     waits_for_room: bool,
     started: Instant,
 }
 
-/// The clocks at the start of the measured part.
-struct Mark {
-    at: Instant,
-    client_cpu_ns: u64,
-    server_cpu_ns: Option<u64>,
-}
-
-impl Mark {
-    fn now(plan: &Plan) -> io::Result<Self> {
-        Ok(Self {
-            server_cpu_ns: plan.server_pid.map(sys::process_cpu_ns).transpose()?,
-            client_cpu_ns: sys::process_cpu_ns(0)?,
-            at: Instant::now(),
-        })
-    }
-}
-
 pub fn run(plan: &Plan) -> io::Result<Outcome> {
     let mut epoll = Epoll::new(plan.connections)?;
     let mut connections = connect(plan, &epoll)?;
     let mut buffer = vec![0; 256 * 1024];
-    let mut latency = Histogram::new();
-    let mut mark: Option<Mark> = None;
 
     let begin = Instant::now();
-    for (index, connection) in connections.iter_mut().enumerate() {
-        connection.begin(plan, &epoll, index, begin)?;
+    let mut window = Window::new(plan, begin);
+    let mut schedule = plan.rate.map(|rate| Schedule::new(begin, rate, connections.len()));
+    if schedule.is_none() {
+        for (index, connection) in connections.iter_mut().enumerate() {
+            connection.begin(plan, &epoll, index, begin)?;
+        }
     }
     let mut last_event = begin;
     loop {
-        let ready = epoll.wait(1_000)?;
+        // The kernel's timers are too coarse for what is due within a millisecond: the client spins, on its own core.
+        let timeout_ms = schedule
+            .as_ref()
+            .map_or(1_000, |due| due.patience(Instant::now()).as_millis() as i32);
+        let ready = epoll.wait(timeout_ms)?;
         let now = Instant::now();
-        if ready > 0 {
+        if ready > 0 || schedule.as_ref().is_some_and(Schedule::is_idle) {
             last_event = now;
         } else if now - last_event > STALL {
             return Err(io::Error::new(
@@ -79,17 +70,11 @@ pub fn run(plan: &Plan) -> io::Result<Outcome> {
                 "the server has stopped answering",
             ));
         }
-        match &mark {
-            None if now - begin >= plan.warmup => {
-                mark = Some(Mark::now(plan)?);
-                latency.clear();
-            }
-            Some(mark)
-                if now - mark.at >= plan.duration || plan.messages.is_some_and(|goal| latency.count() >= goal) =>
-            {
-                break;
-            }
-            _ => {}
+        if window.is_over(now)? {
+            break;
+        }
+        while let Some((index, due)) = schedule.as_mut().and_then(|schedule| schedule.next(now)) {
+            connections[index].begin(plan, &epoll, index, due)?;
         }
         for position in 0..ready {
             let event = epoll.ready(position);
@@ -97,36 +82,28 @@ pub fn run(plan: &Plan) -> io::Result<Outcome> {
             if event.events & sys::OUT != 0 {
                 connection.send(plan, &epoll, event.index)?;
             }
-            if event.events & !sys::OUT != 0 && connection.receive(plan, &mut buffer, mark.is_none())? {
+            if event.events & !sys::OUT != 0 && connection.receive(plan, &mut buffer, window.is_warm_up())? {
                 let now = Instant::now();
-                latency.record((now - connection.started).as_nanos() as u64);
-                connection.begin(plan, &epoll, event.index, now)?;
+                window.latency.record((now - connection.started).as_nanos() as u64);
+                match &mut schedule {
+                    Some(schedule) => schedule.is_free(event.index),
+                    None => connection.begin(plan, &epoll, event.index, now)?,
+                }
             }
         }
     }
-    let end = Mark::now(plan)?;
-    let mark = mark.expect("the loop ends only after the warm-up");
-    Ok(Outcome {
-        messages: latency.count(),
-        wall_ns: (end.at - mark.at).as_nanos() as u64,
-        client_cpu_ns: end.client_cpu_ns - mark.client_cpu_ns,
-        server_cpu_ns: end
-            .server_cpu_ns
-            .zip(mark.server_cpu_ns)
-            .map(|(end, start)| end - start),
-        latency,
-    })
+    let waits = schedule.map(|schedule| schedule.unanswered(Instant::now(), |index| connections[index].started));
+    window.end(waits.unwrap_or_default())
 }
 
 fn connect(plan: &Plan, epoll: &Epoll) -> io::Result<Vec<Connection>> {
     (0..plan.connections)
         .map(|index| {
-            let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, plan.port))?;
-            stream.set_nodelay(true)?;
-            stream.set_nonblocking(true)?;
-            epoll.add(stream.as_fd(), index, sys::IN)?;
+            let link = Link::open(plan.port, plan.tls.as_ref())?;
+            link.set_nonblocking()?;
+            epoll.add(link.as_fd(), index, sys::IN)?;
             Ok(Connection {
-                stream,
+                link,
                 progress: Progress::default(),
                 sent: 0,
                 waits_for_room: false,
@@ -145,18 +122,14 @@ impl Connection {
 
     fn send(&mut self, plan: &Plan, epoll: &Epoll, index: usize) -> io::Result<()> {
         let request = plan.exchange.request();
-        if self.sent < request.len() {
-            match self.stream.write(&request[self.sent..]) {
-                Ok(count) => self.sent += count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
+        if self.sent < request.len() || self.link.has_unsent() {
+            self.sent += self.link.send(&request[self.sent..])?;
         }
-        let waits_for_room = self.sent < request.len();
+        let waits_for_room = self.sent < request.len() || self.link.has_unsent();
         if waits_for_room != self.waits_for_room {
             self.waits_for_room = waits_for_room;
             epoll.modify(
-                self.stream.as_fd(),
+                self.link.as_fd(),
                 index,
                 if waits_for_room { sys::IN | sys::OUT } else { sys::IN },
             )?;
@@ -166,19 +139,47 @@ impl Connection {
 
     /// One read (epoll is level-triggered, what is left is reported again); true when the answer is complete.
     fn receive(&mut self, plan: &Plan, buffer: &mut [u8], verify: bool) -> io::Result<bool> {
-        let count = match self.stream.read(buffer) {
-            Ok(0) => {
-                return Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "the server closed a connection",
-                ));
-            }
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        plan.exchange
-            .receive(&mut self.progress, &buffer[..count], verify)
-            .map_err(io::Error::other)
+        let (progress, mut complete) = (&mut self.progress, false);
+        let open = self.link.receive(buffer, |bytes| {
+            complete = plan
+                .exchange
+                .receive(progress, bytes, verify)
+                .map_err(io::Error::other)?;
+            Ok(())
+        })?;
+        if open { Ok(complete) } else { Err(closed()) }
     }
+}
+
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed a connection")
+}
+
+/// One connection after the other, each for one exchange. What is counted is the server's time for a connection.
+pub fn run_reconnecting(plan: &Plan) -> io::Result<Outcome> {
+    let mut buffer = vec![0; 256 * 1024];
+    let mut window = Window::new(plan, Instant::now());
+    loop {
+        let now = Instant::now();
+        if window.is_over(now)? {
+            break;
+        }
+        let mut link = Link::open(plan.port, plan.tls.as_ref())?;
+        let (mut progress, mut complete) = (Progress::default(), false);
+        link.send(plan.exchange.request())?;
+        while !complete {
+            let open = link.receive(&mut buffer, |bytes| {
+                complete = plan
+                    .exchange
+                    .receive(&mut progress, bytes, true)
+                    .map_err(io::Error::other)?;
+                Ok(())
+            })?;
+            if !open {
+                return Err(closed());
+            }
+        }
+        window.latency.record(now.elapsed().as_nanos() as u64);
+    }
+    window.end(Vec::new())
 }
