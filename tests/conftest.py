@@ -19,7 +19,7 @@ pytest.register_assert_rewrite("worlds", "wires")
 import worlds  # noqa: E402
 
 HERE = Path(__file__).parent
-FOLDERS = tuple(HERE / name for name in ("parity", "regressions", "badinput", "unit"))
+FOLDERS = tuple(HERE / name for name in ("parity", "regressions", "badinput", "unit", "threads"))
 SECONDS_MAX = 20  # of any single test in those folders; the slowest takes about two
 
 
@@ -43,7 +43,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def hard_limit(request: pytest.FixtureRequest) -> Iterator[None]:
     """pytest-timeout raises where the test is, and a loop may hand that to its exception handler; this ends all."""
-    faulthandler.dump_traceback_later(3 * SECONDS_MAX, exit=True)
+    marker = request.node.get_closest_marker("timeout")
+    own = marker.args[0] if marker is not None and marker.args else 0
+    faulthandler.dump_traceback_later(max(3 * SECONDS_MAX, 2 * own), exit=True)
     yield
     faulthandler.cancel_dump_traceback_later()
 

@@ -3,6 +3,9 @@
 #
 #   tools/bootstrap.sh build PYTHON...    a linker, Rust, and that Python's venv module
 #   tools/bootstrap.sh tests PYTHON...    the interpreter's own test suite as well
+#   tools/bootstrap.sh fuzz               Rust, and a C++ compiler for libFuzzer
+#   tools/bootstrap.sh debug PYTHON       Debian's debug build of a Python, as /usr/bin/python3.11-dbg
+#   tools/bootstrap.sh openssl            the command, which makes certificates
 set -eu
 
 what=${1:-build}
@@ -54,5 +57,14 @@ build | tests)
     python_part "venv, ensurepip" python -venv "$@"
     if [ "$what" = tests ]; then python_part test.test_asyncio libpython -testsuite "$@"; fi
     ;;
-*) sed -n '2,5p' "$0" | cut -c3-; exit 2 ;;
+fuzz)
+    check_rust
+    command -v c++ >/dev/null || install g++ libc6-dev
+    ;;
+debug)
+    [ -x "$1" ] || install "$(basename "$1")"
+    python_part "venv, ensurepip" python -venv "$@"
+    ;;
+openssl) command -v openssl >/dev/null || install openssl ;;
+*) sed -n '2,8p' "$0" | cut -c3-; exit 2 ;;
 esac

@@ -16,6 +16,11 @@ LINES_MAX = 900
 NOTE = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")  # tidy: the pattern itself
 ISSUE = re.compile(r"(#|issue )\d+")
 UNSAFE = re.compile(r"\bunsafe\s*(\{|impl\b)")
+# What is right only while one thread runs at a time.
+LEANS_ON_GIL = re.compile(
+    r"unsafe impl Sync|\bUnsafeCell<|\bPy_REFCNT\(|\btp_version_tag\b|\bPy(Dict_GetItem|List_GetItem|Dict_Next)"
+)
+FREE_THREADING = ROOT / "docs/internals/free-threading.md"
 PYTHON_NAMES = re.compile(r"\b(pyo3|pyo3_ffi|PyObject)\b")
 
 
@@ -67,6 +72,15 @@ def _is_argued(lines: list[str], index: int) -> bool:
         if line.strip() in ("}", "{", "") and line is not lines[index]:
             return False
     return False
+
+
+def rule_what_leans_on_the_gil_is_listed(source: Source) -> Iterator[Finding]:
+    room = "crates/python/src/"
+    if not source.path.startswith(room) or f"`{source.path.removeprefix(room)}`" in FREE_THREADING.read_text():
+        return
+    for number, line in enumerate(source.lines, 1):
+        if LEANS_ON_GIL.search(line.split("//")[0]):
+            yield Finding(number, f"this leans on the GIL: {FREE_THREADING.name} lists it, with what it would become")
 
 
 def rule_long_files_are_one_thing(source: Source) -> Iterator[Finding]:

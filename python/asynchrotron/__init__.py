@@ -58,14 +58,17 @@ else:
     from ._core import gather as gather
     from ._core import open_connection as open_connection
     from ._core import open_unix_connection as open_unix_connection
+    from ._core import run_coroutine_threadsafe as run_coroutine_threadsafe
     from ._core import shield as shield
     from ._core import sleep as sleep
     from ._core import start_server as start_server
     from ._core import start_unix_server as start_unix_server
     from ._core import timeout as timeout
     from ._core import timeout_at as timeout_at
+    from ._core import to_thread as to_thread
     from ._core import wait as wait
     from ._core import wait_for as wait_for
+    from ._core import wrap_future as wrap_future
     from .loop import EventLoop as EventLoop
     from .loop import new_event_loop as new_event_loop
     from .runners import Runner as Runner

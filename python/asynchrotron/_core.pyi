@@ -9,13 +9,17 @@ import sys
 from asyncio import AbstractEventLoop, BaseProtocol
 from asyncio import as_completed as as_completed
 from asyncio import gather as gather
+from asyncio import run_coroutine_threadsafe as run_coroutine_threadsafe
 from asyncio import shield as shield
+from asyncio import to_thread as to_thread
 from asyncio import wait as wait
+from asyncio import wrap_future as wrap_future
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from concurrent.futures import Executor
 from contextvars import Context
 from socket import socket
 from traceback import StackSummary
-from typing import Any, TypeAlias, TypeVar, TypeVarTuple, Unpack, final, overload
+from typing import Any, TypeAlias, TypeVar, TypeVarTuple, Unpack, final, overload, type_check_only
 
 from _typeshed import SupportsRichComparisonT
 from typing_extensions import disjoint_base
@@ -136,6 +140,9 @@ class EventLoop:
             name: object = None,
             context: Context | None = None,
         ) -> asyncio.Task[_T]: ...
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[_Ts]], _T], *args: *_Ts
+    ) -> asyncio.Future[_T]: ...
     def get_debug(self) -> bool: ...
     def is_running(self) -> bool: ...
     def is_closed(self) -> bool: ...
@@ -180,6 +187,76 @@ class StreamTransport(asyncio.Transport):
     def _reset_empty_waiter(self) -> None: ...
 
 @disjoint_base
+class DatagramTransport(asyncio.DatagramTransport):
+    """UDP and Unix datagrams; connection_made, then reading, then the waiter, each by call_soon."""
+
+    @property
+    def _sock(self) -> Any: ...
+    _sock_fd: int
+    def __init__(
+        self,
+        loop: EventLoop,
+        sock: socket,
+        protocol: BaseProtocol,
+        address: Any = None,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None: ...
+    def get_write_buffer_size(self) -> int: ...
+    def get_write_buffer_limits(self) -> tuple[int, int]: ...
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+    def _force_close(self, exc: BaseException | None, /) -> None: ...
+
+@final
+@type_check_only
+class Sendfile:
+    """A file on its way into a socket. The future is done when it is there, or has failed."""
+
+    @property
+    def future(self) -> asyncio.Future[None]: ...
+    @property
+    def sent(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def waited(self) -> bool: ...
+    def stop(self) -> None: ...
+
+@disjoint_base
+class ReadPipeTransport(asyncio.ReadTransport):
+    """Pipes, sockets and character devices, for reading; connection_made, then reading, then the waiter."""
+
+    _pipe: Any
+    @property
+    def _fileno(self) -> int: ...
+    def __init__(
+        self,
+        loop: EventLoop,
+        pipe: Any,
+        protocol: BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None: ...
+    def _close(self, exc: BaseException | None, /) -> None: ...
+
+@disjoint_base
+class WritePipeTransport(asyncio.Transport):
+    """The same for writing; where possible it watches for the end of the reader."""
+
+    _pipe: Any
+    @property
+    def _fileno(self) -> int: ...
+    def __init__(
+        self,
+        loop: EventLoop,
+        pipe: Any,
+        protocol: BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None: ...
+    def _close(self, exc: BaseException | None = None) -> None: ...
+
+@disjoint_base
 class Timeout(asyncio.Timeout):  # type: ignore[misc]
     # What the stdlib's own coroutines, which serve subclasses, keep there.
     _state: Any
@@ -216,6 +293,47 @@ class StreamWriter(asyncio.StreamWriter):
     _reader: asyncio.StreamReader | None
     _loop: AbstractEventLoop
 
+@disjoint_base
+class TLSProtocol:
+    """The native half of asyncio.sslproto.SSLProtocol, whose attributes these are; absent without an ssl module."""
+
+    _loop: AbstractEventLoop
+    _write_backlog: Any
+    _sslobj: Any
+    _incoming: Any
+    _outgoing: Any
+    _ssl_writing_paused: bool
+    _ssl_reading_paused: bool
+    _app_writing_paused: bool
+    _app_reading_paused: bool
+    _incoming_high_water: Any
+    _incoming_low_water: Any
+    _outgoing_high_water: Any
+    _outgoing_low_water: Any
+    _transport: Any
+    _app_protocol: Any
+    _state: Any
+    _write_buffer_size: int
+    def get_buffer(self, sizehint: int, /) -> memoryview: ...
+    def buffer_updated(self, nbytes: int, /) -> None: ...
+    def _write_appdata(self, list_of_data: Any, /) -> None: ...
+    def _do_read(self) -> None: ...
+    def _do_write(self) -> None: ...
+    def _process_outgoing(self) -> None: ...
+    def _get_read_buffer_size(self) -> int: ...
+    def _get_write_buffer_size(self) -> int: ...
+    def _held_len(self) -> int | None: ...
+    def _is_direct(self) -> bool | None: ...
+
+@disjoint_base
+class TLSTransport(asyncio.Transport):
+    """The native half of asyncio.sslproto._SSLProtocolTransport."""
+
+    _ssl_protocol: Any
+    _closed: bool
+
+def _use_openssl_functions(wanted: bool, /) -> bool: ...
+
 # The stdlib's functions, with the classes above.
 open_connection = asyncio.open_connection
 open_unix_connection = asyncio.open_unix_connection
@@ -249,7 +367,61 @@ if sys.version_info >= (3, 12):
     ) -> asyncio.Task[_T]: ...
     def create_eager_task_factory(custom_task_constructor: Callable[..., _TaskT]) -> Callable[..., _TaskT]: ...
 
+@final
+class Child:
+    """A child process. Dropping it neither kills nor reaps."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def pidfd(self) -> int:
+        """Readable once it has exited; -1 after the reaping, or if the kernel gives none."""
+
+    @property
+    def exec_fd(self) -> int:
+        """Readable once it is decided whether the program runs; -1 after that was told."""
+
+    def exec_outcome(self) -> tuple[str, int] | None:
+        """Return None while undecided; else the step that failed and its errno, or "" and 0 if the program runs."""
+
+    def kill(self) -> None: ...
+    def reap(self) -> int | None:
+        """Return the return code, or None while it runs; raise ChildProcessError if somebody else has reaped it."""
+
+    def watch(self, loop: EventLoop, transport: Any, turns: int, /) -> None:
+        """On exit, so many turns later: reap, and call transport._process_exited(returncode)."""
+
+    def _exited(self, loop: EventLoop, transport: Any, turns: int, /) -> None: ...
+
+class ProcessPipe:
+    """Base of the protocol of a child's pipe, whose data goes to a stream's reader without a call."""
+
+def spawn(
+    programs: Sequence[bytes],
+    arguments: Sequence[Any],
+    environment: Sequence[bytes] | None,
+    directory: Any,
+    stdio: tuple[int, int, int],
+    parent_ends: tuple[int, int, int],
+    kept: Sequence[int],
+    close_others: bool,
+    restore_signals: bool,
+    new_session: bool,
+    process_group: int | None,
+    umask: int | None,
+    begin: Callable[[], object],
+    /,
+) -> Child | None:
+    """Start a child process without waiting for its program; None where the system refuses this way of doing it.
+
+    Calls begin() once every argument is converted.
+    """
+
+def open_child(pid: int) -> Child:
+    """Return a Child for a child process that somebody else started, and that is not reaped yet."""
+
 def _park_loops() -> None: ...
+def _sendfile(loop: EventLoop, sock: Any, fileno: int, offset: int, count: int | None = None) -> Sendfile: ...
 def _advance_clock(seconds: float, /) -> None: ...
 def _use_helpers(module: Any, /) -> None: ...
 

@@ -6,7 +6,8 @@ imports this module when it first needs one of these functions; nothing here run
 
 import sys
 import traceback
-from asyncio import base_events, base_futures, base_tasks, coroutines, format_helpers, tasks
+from asyncio import base_events, base_futures, base_tasks, coroutines, format_helpers, futures, tasks
+from asyncio.log import logger
 from types import CellType, CodeType, FrameType, FunctionType
 from typing import Any, TextIO
 
@@ -18,10 +19,19 @@ _coroutines: Any = coroutines
 _base_events: Any = base_events
 _formats: Any = format_helpers
 _tasks_module: Any = tasks
+_futures_module: Any = futures
 
 # The stdlib's own functions, whatever install() puts in their place, for the done callbacks inside them.
 _AROUND = {
-    function.__name__: function for function in (tasks.gather, _tasks_module._wait, tasks.as_completed, tasks.shield)
+    function.__name__: function
+    for function in (
+        tasks.gather,
+        _tasks_module._wait,
+        tasks.as_completed,
+        tasks.shield,
+        tasks.run_coroutine_threadsafe,
+        _futures_module._chain_future,
+    )
 }
 
 
@@ -125,6 +135,31 @@ def nested_function(qualname: str) -> FunctionType:
     return FunctionType(code, vars(tasks), name, None, tuple(CellType() for _ in code.co_freevars))
 
 
+def nested_names(function: Any) -> set[str]:
+    """Return the names that the functions inside a function use."""
+    inside = [each for each in function.__code__.co_consts if isinstance(each, CodeType)]
+    return {name for code in inside for name in code.co_names}
+
+
+def make_default_executor(loop: Any) -> Any:
+    """Make the loop's default executor, as run_in_executor does when it is first needed."""
+    executor = _base_events.concurrent.futures.ThreadPoolExecutor(thread_name_prefix="asyncio")
+    loop._default_executor = executor
+    return executor
+
+
 async def awaiting(awaitable: Any) -> Any:
     """An await, with everything the interpreter checks at one."""
     return await awaitable
+
+
+def returncode_of_reaped(transport: Any, pid: int) -> int:
+    """Say how a child ended that somebody else has reaped: what Popen knows, else 255 and a warning."""
+    process = transport._proc
+    if process is not None and process.returncode is not None:
+        return int(process.returncode)
+    if sys.version_info >= (3, 12):
+        logger.warning("child process pid %d exit status already read:  will report returncode 255", pid)
+    else:
+        logger.warning("Unknown child process pid %d, will report returncode 255", pid)
+    return 255

@@ -184,10 +184,12 @@ class CancelScope:
             return False
         outer = stack.in_force()
         if outer is not None:
-            # Its turn: it gets the exception that is on its way, and later awaits are cancelled for it.
-            outer._was_delivered |= is_ours
+            # Later awaits are cancelled for it. A shield has held it off from this block, so an exception that is ours
+            # ends here; otherwise it gets the one that is on its way.
             stack.deliver()
-            return False
+            if not self._shield:
+                outer._was_delivered |= is_ours
+                return False
         self._cancelled_caught = is_ours and stack.requests_of_others() <= self._requests_before
         return self._cancelled_caught
 

@@ -57,6 +57,9 @@ _NATIVE = (
     "timeout",
     "timeout_at",
     "wait_for",
+    "wrap_future",
+    "run_coroutine_threadsafe",
+    "to_thread",
     "eager_task_factory",  # from 3.12 on
     "create_eager_task_factory",
     "future_add_to_awaited_by",  # from 3.14 on

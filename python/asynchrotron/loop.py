@@ -12,19 +12,23 @@ import asyncio
 import concurrent.futures
 import contextvars
 import errno
+import functools
+import inspect
+import io
 import os
 import signal
 import socket
 import sys
 import threading
+import types
 import warnings
 import weakref
-from asyncio import base_events, constants, events, sslproto, trsock, unix_events
+from asyncio import base_events, constants, events, exceptions, trsock, unix_events
 from asyncio.log import logger
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _core
+from . import _core, processes, tls
 
 if TYPE_CHECKING:
     import ssl
@@ -53,6 +57,9 @@ if TYPE_CHECKING:
         def _accept_connection2(self, *args: Any, **kwargs: Any) -> Any: ...
         def _getaddrinfo_debug(self, *args: Any) -> Any: ...
         def _ensure_fd_no_transport(self, fd: Any) -> None: ...
+        def _sock_sendfile_update_filepos(self, fileno: int, offset: int, *total_sent: int) -> None: ...
+        async def _make_subprocess_transport(self, *args: Any, **kwargs: Any) -> Any: ...
+        def _child_watcher_callback(self, pid: int, returncode: int, transport: Any) -> None: ...
 
 else:
     _StdlibLoop = asyncio.SelectorEventLoop
@@ -69,8 +76,13 @@ _TRANSPORTS_TAKE_CONTEXT = sys.version_info >= (3, 15)
 # 3.14 tries once more than the backlog, and goes on after a connection that was aborted before it was accepted.
 _ACCEPT_ONE_MORE = 1 if sys.version_info >= (3, 14) else 0
 
+# Up to 3.13 the file's position stays where it is if nothing was sent.
+_SEEK_TAKES_TOTAL = "total_sent" in inspect.signature(_StdlibLoop._sock_sendfile_update_filepos).parameters
+
 # accept() keeps failing with these until something else lets go of descriptors or memory.
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# What it answers when it can watch no more descriptors.
+_CANNOT_WATCH = frozenset({errno.ENOSPC, errno.ENOMEM})
 
 # Lookups wait on the network, hardly ever on the processor, and a dead name server holds each for many seconds.
 _RESOLVER_THREADS_MAX = 16
@@ -92,7 +104,7 @@ class EventLoop(_core.EventLoop, _StdlibLoop):
         # Not BaseSelectorEventLoop.__init__: it would make a selector and a self-pipe.
         base_events.BaseEventLoop.__init__(self)
         self._internal_fds = 1  # The reactor's own, which other threads wake it through.
-        # By descriptor: what add_reader() and the like must keep off. Datagram transports enter themselves.
+        # By descriptor: what add_reader() and the like must keep off.
         self._transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self._signal_handlers = {}
         if sys.version_info >= (3, 13):
@@ -100,6 +112,8 @@ class EventLoop(_core.EventLoop, _StdlibLoop):
         if sys.version_info >= (3, 14):
             use_pidfd = _unix_events.can_use_pidfd()
             self._watcher = _unix_events._PidfdChildWatcher() if use_pidfd else _unix_events._ThreadedChildWatcher()
+            self._first_watcher = self._watcher  # A program's own, put in its place, is used.
+            self._watcher_is_native = use_pidfd
         self._owner_pid = os.getpid()
         # The pair that signals wake the loop with; made at the first run in the main thread.
         self._ssock = self._csock = None
@@ -249,13 +263,29 @@ class EventLoop(_core.EventLoop, _StdlibLoop):
             self._arm_wakeup()
 
     def _make_self_pipe(self) -> None:
-        super()._make_self_pipe()
+        try:
+            super()._make_self_pipe()
+        except BaseException:
+            # A pair that nobody watches would swallow the signals of the next run.
+            if self._ssock is not None and self._csock is not None:
+                self._ssock.close()
+                self._csock.close()
+                self._ssock = self._csock = None
+                self._internal_fds -= 1
+            raise
         assert self._csock is not None
-        _own_wakeup_fds.add(self._csock.fileno())
+        self._wakeup_fd = self._csock.fileno()
+        _own_wakeup_fds.add(self._wakeup_fd)
 
     def _close_self_pipe(self) -> None:
-        if self._csock is not None:
-            _own_wakeup_fds.discard(self._csock.fileno())
+        if self._csock is None:
+            return
+        _own_wakeup_fds.discard(self._wakeup_fd)
+        if self._ssock is None or self._ssock.fileno() == -1:
+            # This loop is garbage, and the collector has finalised the sockets first.
+            self._ssock = self._csock = None
+            self._internal_fds -= 1
+        else:
             super()._close_self_pipe()
 
     def _add_callback(self, handle: Any) -> None:
@@ -296,19 +326,133 @@ class EventLoop(_core.EventLoop, _StdlibLoop):
         context: contextvars.Context | None = None,
     ) -> Any:
         self._ensure_fd_no_transport(rawsock)
-        ssl_protocol = sslproto.SSLProtocol(
+        ssl_protocol = tls.SSLProtocol(
             self,
             protocol,
-            sslcontext,  # type: ignore[arg-type]
-            waiter,  # type: ignore[arg-type]
+            sslcontext,
+            waiter,
             server_side,
             server_hostname,
-            ssl_handshake_timeout=ssl_handshake_timeout,  # type: ignore[arg-type]
+            ssl_handshake_timeout=ssl_handshake_timeout,
             ssl_shutdown_timeout=ssl_shutdown_timeout,
         )
         transport = _core.StreamTransport(self, rawsock, ssl_protocol, None, extra, server, context)
         self._transports[transport._sock_fd] = transport
         return ssl_protocol._app_transport
+
+    def _make_datagram_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        address: Any = None,
+        waiter: "asyncio.Future[None] | None" = None,
+        extra: dict[str, Any] | None = None,
+    ) -> _core.DatagramTransport:
+        transport = _core.DatagramTransport(self, sock, protocol, address, waiter, extra)
+        self._transports[transport._sock_fd] = transport
+        return transport
+
+    def _make_read_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: "asyncio.Future[None] | None" = None,
+        extra: dict[str, Any] | None = None,
+    ) -> _core.ReadPipeTransport:
+        return _core.ReadPipeTransport(self, pipe, protocol, waiter, extra)
+
+    def _make_write_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: "asyncio.Future[None] | None" = None,
+        extra: dict[str, Any] | None = None,
+    ) -> _core.WritePipeTransport:
+        return _core.WritePipeTransport(self, pipe, protocol, waiter, extra)
+
+    # Sending files
+
+    async def _sock_sendfile_native(self, sock: socket.socket, file: Any, offset: int, count: int | None) -> int:
+        if not hasattr(_unix_events.os, "sendfile"):
+            raise exceptions.SendfileNotAvailableError("os.sendfile() is not available")
+        try:
+            fileno = file.fileno()
+        except (AttributeError, io.UnsupportedOperation):
+            raise exceptions.SendfileNotAvailableError("not a regular file")  # as the stdlib chains it
+        try:
+            size = os.fstat(fileno).st_size
+        except OSError:
+            raise exceptions.SendfileNotAvailableError("not a regular file")
+        if not (count or size):
+            return 0
+        self._ensure_fd_no_transport(sock)
+        sending = _core._sendfile(self, sock, fileno, offset, count)
+        try:
+            await sending.future
+        except OSError as exc:
+            if not sending.sent:
+                # Mostly because the file is none that the kernel can map; the caller falls back on plain send().
+                raise exceptions.SendfileNotAvailableError("os.sendfile call failed") from None
+            if sending.waited and exc.errno == errno.ENOTCONN and type(exc) is not ConnectionError:
+                # Closed in the middle: the same error on all systems.
+                raise ConnectionError("socket is not connected", errno.ENOTCONN) from exc
+            raise
+        finally:
+            sending.stop()
+            # A file that was closed meanwhile has no position, and its number may be another file's.
+            if _has_descriptor(file, fileno):
+                total = (sending.sent,) if _SEEK_TAKES_TOTAL else ()
+                self._sock_sendfile_update_filepos(fileno, sending.offset, *total)
+        return sending.sent
+
+    # TLS
+
+    if not TYPE_CHECKING:  # For a type checker they are what is inherited.
+
+        @functools.wraps(base_events.BaseEventLoop.create_server)
+        async def create_server(self, *args: Any, **kwargs: Any) -> Any:
+            # A context that cannot do is refused now, not when somebody connects and nobody looks.
+            tls.check_context(kwargs.get("ssl"))
+            return await super().create_server(*args, **kwargs)
+
+        @functools.wraps(asyncio.SelectorEventLoop.create_unix_server)
+        async def create_unix_server(self, *args: Any, **kwargs: Any) -> Any:
+            tls.check_context(kwargs.get("ssl"))
+            return await super().create_unix_server(*args, **kwargs)
+
+    async def start_tls(
+        self,
+        transport: asyncio.BaseTransport,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: "ssl.SSLContext",
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> Any:
+        """Upgrade a transport to TLS; return the new transport, for the same protocol."""
+        # The stdlib's own coroutine, except for the class whose name it looks up.
+        original = base_events.BaseEventLoop.start_tls
+        function = types.FunctionType(original.__code__, {**vars(base_events), "sslproto": tls})
+        function.__kwdefaults__ = original.__kwdefaults__
+        return await function(
+            self,
+            transport,
+            protocol,
+            sslcontext,
+            server_side=server_side,
+            server_hostname=server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+
+    # Child processes
+
+    async def _make_subprocess_transport(self, *args: Any, **kwargs: Any) -> Any:
+        if processes.is_watched_by_others(self):
+            return await super()._make_subprocess_transport(*args, **kwargs)
+        return await processes.make_transport(self, *args, **kwargs)
 
     # Accepting
 
@@ -323,24 +467,26 @@ class EventLoop(_core.EventLoop, _StdlibLoop):
         ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
         context: contextvars.Context | None = None,
     ) -> None:
-        self._add_reader(
-            sock.fileno(),
-            self._accept_connection,
-            protocol_factory,
-            sock,
-            sslcontext,
-            server,
-            backlog,
-            ssl_handshake_timeout,
-            ssl_shutdown_timeout,
-            context,
-        )
+        rest = (sslcontext, server, backlog, ssl_handshake_timeout, ssl_shutdown_timeout, context)
+        try:
+            self._add_reader(sock.fileno(), self._accept_connection, protocol_factory, sock, *rest)
+        except OSError:
+            # Nobody has the server yet, or it serves on some of its sockets only and cannot be started again.
+            if server is not None:
+                server.close()
+            raise
 
     def _resume_serving(
         self, protocol_factory: Callable[[], asyncio.BaseProtocol], sock: socket.socket, *args: Any
     ) -> None:
-        if sock.fileno() >= 0:  # Else the server was closed in the meantime.
-            self._start_serving(protocol_factory, sock, *args)
+        if sock.fileno() < 0:
+            return  # The server was closed in the meantime.
+        try:
+            self._add_reader(sock.fileno(), self._accept_connection, protocol_factory, sock, *args)
+        except OSError as exc:
+            if exc.errno not in _CANNOT_WATCH:
+                raise
+            self.call_later(constants.ACCEPT_RETRY_DELAY, self._resume_serving, protocol_factory, sock, *args)
 
     def _accept_connection(
         self,
@@ -400,6 +546,8 @@ class EventLoop(_core.EventLoop, _StdlibLoop):
                     server,
                     own_context if context is not None else None,
                 )
+                if sock.fileno() < 0:
+                    return  # The factory has closed the server.
             elif _TRANSPORTS_TAKE_CONTEXT:
                 conn_context = None if context is None else context.copy()
                 accept = self._accept_connection2(
@@ -453,7 +601,8 @@ class EventLoop(_core.EventLoop, _StdlibLoop):
     ) -> tuple[str, str]:
         """socket.getnameinfo() without blocking the loop; a numeric answer is given at once."""
         numeric = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
-        if flags & numeric == numeric:
+        # What is no number is refused by getnameinfo() itself.
+        if isinstance(flags, int) and flags & numeric == numeric:
             return _base_events.socket.getnameinfo(sockaddr, flags)  # type: ignore[no-any-return]
         return await self._resolve(_base_events.socket.getnameinfo, sockaddr, flags)
 
@@ -467,12 +616,19 @@ class EventLoop(_core.EventLoop, _StdlibLoop):
         lookup_job = self._resolver.submit(lookup, *args)
         self._lookups.add(lookup_job)
         lookup_job.add_done_callback(self._lookups.discard)
-        return asyncio.wrap_future(lookup_job, loop=self)
+        return _core.wrap_future(lookup_job, loop=self)
 
 
 def _run_handle(handle: Any) -> None:
     if not handle._cancelled:
         handle._run()
+
+
+def _has_descriptor(file: Any, fileno: int) -> bool:
+    try:
+        return bool(file.fileno() == fileno)
+    except (OSError, ValueError):
+        return False  # Closed.
 
 
 def _is_numeric_host(host: object) -> bool:
@@ -518,6 +674,19 @@ if sys.version_info < (3, 12):
             signal.set_wakeup_fd(current)
 
     os.register_at_fork(after_in_child=_forget_wakeup_fd)
+
+
+def _send_before_fork() -> None:
+    # What waits for the end of an event or a turn would be sent by the child, too, when it leaves the loop by an
+    # exception or closes its transports.
+    loop = events._get_running_loop()
+    if isinstance(loop, EventLoop):
+        for transport in list(loop._transports.values()):
+            if isinstance(transport, _core.StreamTransport):
+                _core.StreamTransport.get_write_buffer_size(transport)
+
+
+os.register_at_fork(before=_send_before_fork)
 
 
 def new_event_loop() -> EventLoop:

@@ -55,6 +55,48 @@ loop.run_until_complete(main())
 listener.close()
 loop.close()
 """,
+    "datagram endpoint": """
+loop = new_event_loop()
+async def main():
+    feed = starve()
+    try:
+        await loop.create_datagram_endpoint(aio.DatagramProtocol, ("127.0.0.1", 0))
+    except OSError as exc:
+        print("OSError", exc.errno)
+    feed()
+    transport, _ = await loop.create_datagram_endpoint(aio.DatagramProtocol, ("127.0.0.1", 0))
+    print(await aio.sleep(0, "works"))
+    transport.abort()
+    await aio.sleep(0.001)
+loop.run_until_complete(main())
+loop.close()
+""",
+    "pipes": """
+loop = new_event_loop()
+both = os.pipe()
+async def main():
+    feed = starve()
+    got = bytearray()
+    class Reader(aio.Protocol):
+        def data_received(self, data):
+            got.extend(data)
+    source, _ = await loop.connect_read_pipe(Reader, open(both[0], "rb", 0, closefd=False))
+    sink, _ = await loop.connect_write_pipe(aio.BaseProtocol, open(both[1], "wb", 0, closefd=False))
+    try:
+        os.pipe()
+    except OSError as exc:
+        print("OSError", exc.errno)
+    sink.write(b"works")
+    while len(got) < 5:
+        await aio.sleep(0.001)
+    print(got.decode())
+    feed()
+    source.close()
+    sink.close()
+    await aio.sleep(0.001)
+loop.run_until_complete(main())
+loop.close()
+""",
 }
 
 

@@ -102,6 +102,63 @@ def test_the_life_of_a_server(w):
     return served(w, scene_of)
 
 
+@pytest.mark.parametrize("when", ["made", "lost", "later", "seen whole"])
+@parity
+def test_what_is_known_of_a_connection(w, when):
+    """Ours asks the socket when somebody wants to know, and at the latest before it is closed."""
+
+    async def scene_of(loop, clients, log):
+        seen = []
+        server = await loop.create_server(
+            lambda: Recorder(
+                log,
+                made=lambda it: ask(it.transport) if when == "made" else None,
+                lost=lambda it, exc: ask(it.transport) if when == "lost" else None,
+            ),
+            "127.0.0.1",
+            0,
+        )
+        address = server.sockets[0].getsockname()
+
+        def ask(transport):
+            sock = transport.get_extra_info("socket")
+            seen.append(
+                (
+                    [transport.get_extra_info(name, "none") for name in ("peername", "sockname", "other", 3)],
+                    type(sock).__name__,
+                    sock.fileno() >= 0,
+                    sorted(transport._extra),
+                )
+            )
+
+        transports = []
+        made = loop._make_socket_transport
+
+        def keep(*args, **keywords):
+            transports.append(made(*args, **keywords))
+            return transports[-1]
+
+        loop._make_socket_transport = keep
+        client = clients.connect(address)
+        await until(lambda: "made" in log)
+        if when == "seen whole":
+            log.append(sorted(transports[0]._extra))
+            transports[0]._extra["mine"] = 1
+            log.append(transports[0].get_extra_info("mine"))
+            ask(transports[0])
+        peername = client.getsockname()
+        client.close()
+        await until(lambda: log[-1] == ("lost", None))
+        await asyncio.sleep(0)
+        if when == "later":
+            ask(transports[0])
+        server.close()
+        (known, *rest) = seen[0]
+        log.append(([known[0] == peername, known[1] == address, *known[2:]], rest))
+
+    return served(w, scene_of)
+
+
 @parity
 def test_wait_closed_while_a_connection_is_open(w):
     """Up to 3.11 it returns at once after close(); from 3.12.1 on it waits for the connections."""
@@ -324,6 +381,31 @@ def test_a_factory_that_fails(w):
         gc.collect()
     assert [message for message, _, _ in errors] == ["Error on transport creation for incoming connection"]
     return trace[0][:1], errors
+
+
+@parity
+def test_a_factory_that_closes_its_server(w):
+    """Nothing is accepted from a socket that is closed, and nothing reported."""
+    errors = []
+
+    async def scene(loop, clients, log):
+        def factory():
+            log.append("factory")
+            server.close()
+            raise LookupError("no more")  # a transport of a closed server fails in its finaliser from 3.13 on
+
+        server = await loop.create_server(factory, "127.0.0.1", 0)
+        clients.connect(server.sockets[0].getsockname())
+        await until(lambda: log)
+        await asyncio.sleep(0.005)
+        return server.is_serving()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # stock forgets to close that connection
+        seen = served(w, scene, errors=errors)
+        gc.collect()
+    assert errors == []
+    return seen
 
 
 @parity

@@ -193,7 +193,7 @@ print("closed")
 """,
     "run_forever asleep": """
 loop = new_event_loop()
-threading.Timer(0.05, interrupt).start()
+loop.call_soon(threading.Timer(0.05, interrupt).start)
 try:
     loop.run_forever()
 except KeyboardInterrupt:
@@ -206,8 +206,9 @@ calls = 0
 def busy():
     global calls
     calls += 1
+    if calls == 200:
+        threading.Thread(target=interrupt).start()
     loop.call_soon(busy)
-threading.Timer(0.05, interrupt).start()
 loop.call_soon(busy)
 try:
     loop.run_forever()
@@ -218,9 +219,9 @@ loop.close()
     "busy tasks": """
 loop = new_event_loop()
 async def busy():
+    threading.Thread(target=interrupt).start()
     while True:
         await aio.sleep(0)
-threading.Timer(0.05, interrupt).start()
 task = loop.create_task(busy())
 try:
     loop.run_forever()

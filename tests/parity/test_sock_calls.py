@@ -473,3 +473,202 @@ def test_waiting_many_sockets(w):
         left.close()
         right.close()
     return answer
+
+
+# Sizes around which a socket of another kind receives in other ways than before.
+DATAGRAMS = [100, 13_000, 13_100, 30_000, 60_000, 13_000, 1, 50_000, 50_000, 100]
+
+
+@parity
+@pytest.mark.parametrize("kind", ["SOCK_DGRAM", "SOCK_SEQPACKET"])
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_large_datagrams_stay_whole(w, kind, ahead):
+    """A longer one than the last is not cut, and two that wait are not joined."""
+
+    async def body():
+        loop = asyncio.get_running_loop()
+        ours, peer = socket.socketpair(socket.AF_UNIX, getattr(socket, kind))
+        with ours, peer:
+            for sock in (ours, peer):
+                sock.setblocking(False)
+            seen = []
+            for begin in range(0, len(DATAGRAMS), ahead):
+                sizes = DATAGRAMS[begin : begin + ahead]
+                loop.call_soon(lambda sizes=sizes: [peer.send(bytes([size % 251]) * size) for size in sizes])
+                for size in sizes:
+                    data = await loop.sock_recv(ours, 100_000)
+                    assert set(data) == {size % 251}
+                    seen.append(len(data))
+        return seen
+
+    seen = w.run(body)
+    assert seen == DATAGRAMS
+    return seen
+
+
+@parity
+def test_a_descriptor_that_becomes_another_kind_of_socket(w):
+    """What is known of a stream is not true of the datagram socket that gets its number."""
+
+    async def body():
+        loop = asyncio.get_running_loop()
+
+        async def use(kind):
+            ours, peer = socket.socketpair(socket.AF_UNIX, kind)
+            with ours, peer:
+                for sock in (ours, peer):
+                    sock.setblocking(False)
+                for size in (20_000, 20_000, 60_000):
+                    loop.call_soon(peer.send, b"d" * size)
+                    seen.append(len(await loop.sock_recv(ours, 100_000)))
+                peer.send(b"e" * 90_000)
+                seen.append(len(await loop.sock_recv(ours, 100_000)))
+                return ours.fileno()
+
+        seen, numbers = [], set()
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM) * 3:
+            numbers.add(await use(kind))
+        assert len(numbers) == 1
+        return seen
+
+    seen = w.run(body)
+    assert seen == [20_000, 20_000, 60_000, 90_000] * 6
+    return seen
+
+
+@parity
+@pytest.mark.parametrize("kind", [pair, tcp_pair], ids=["unix", "tcp"])
+@pytest.mark.parametrize("kib", [16, 17, 18, 19, 20])
+def test_a_reset_right_behind_much(w, kind, kib):
+    """The kernel tells an error once. Whatever room a receive has, also if the message fills it to the last byte, the
+    receive after it raises."""
+    left, right = kind()
+    with left, right:
+
+        async def main():
+            loop, trace = w.aio.get_running_loop(), []
+            for _ in range(2):
+                receiving = loop.create_task(loop.sock_recv(left, 200_000))
+                await asyncio.sleep(0.002)
+                right.send(bytes(16 * 1024))
+                trace.append(len(await receiving))
+            left.send(b"never read")
+            await asyncio.sleep(0.002)
+            receiving = loop.create_task(loop.sock_recv(left, 200_000))
+            await asyncio.sleep(0.002)
+            right.send(bytes(kib * 1024 - bytes.__basicsize__))
+            right.close()
+            trace.append(len(await receiving))
+            trace.append((await araised(loop.sock_recv(left, 200_000)))[0])
+            trace.append(await loop.sock_recv(left, 200_000))
+            return trace
+
+        trace = w.run(main)
+    assert trace[3:] == ["ConnectionResetError", b""]
+    return trace
+
+
+@parity
+def test_a_known_socket_of_a_paused_transport_is_refused(w):
+    """That it was waited for before says nothing about whose it is now."""
+    left, right = pair()
+    with right:
+
+        async def main():
+            loop = w.aio.get_running_loop()
+            receiving = loop.create_task(loop.sock_recv(left, 10))
+            await asyncio.sleep(0.002)
+            right.send(b"before")
+            trace = [await receiving]
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=left)
+            transport.pause_reading()
+            kind, text = await araised(asyncio.wait_for(loop.sock_recv(left, 10), 5))
+            trace.append((kind, text.split(" <")[0].replace(str(left.fileno()), "FD")))
+            transport.abort()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            return trace
+
+        return w.run(main)
+
+
+class Meddler:
+    """A socket-like object whose methods do something to the task that waits for them, and then `end`."""
+
+    def __init__(self, sock, end):
+        self.sock, self.end, self.task = sock, end, None
+
+    def fileno(self):
+        return self.sock.fileno()
+
+    def gettimeout(self):
+        return 0
+
+    def recv(self, _):
+        if self.task is None:
+            raise BlockingIOError
+        self.task.cancel("meddled")
+        return self.end()
+
+
+def returns():
+    return b"data"
+
+
+def fails():
+    raise ValueError("after the cancellation")
+
+
+@parity
+@pytest.mark.parametrize("end", [returns, fails])
+def test_a_method_that_cancels_its_own_wait(w, end):
+    """What came of the call is nobody's then: the exception handler hears so, and the loop goes on."""
+    left, right = pair()
+    with left, right:
+
+        async def main():
+            loop = w.aio.get_running_loop()
+            meddler = Meddler(left, end)
+            task = loop.create_task(loop.sock_recv(meddler, 10))
+            await asyncio.sleep(0.002)
+            meddler.task = task
+            right.send(b"ready")
+            await asyncio.wait([task], timeout=5)
+            return [await araised(task), loop.remove_reader(left)]
+
+        errors = []
+        trace = w.run(main, errors=errors)
+    assert trace == [("CancelledError", "meddled"), False]
+    assert len(errors) == 1 and "invalid state" in str(errors).lower()
+    return trace
+
+
+@parity
+@pytest.mark.parametrize("reused", [False, True])
+def test_sendfile_is_cancelled_after_its_file_was_closed(w, reused, tmp_path):
+    """It is a cancellation like any other, and another file that has the number now keeps its position."""
+    path = tmp_path / "payload"
+    path.write_bytes(bytes(8_000_000))
+    left, right = pair()
+    with left, right:
+
+        async def main():
+            loop = w.aio.get_running_loop()
+            file = path.open("rb")
+            number = file.fileno()
+            sending = loop.create_task(loop.sock_sendfile(left, file))
+            await asyncio.sleep(0.005)
+            trace = [sending.done()]
+            file.close()
+            other = path.open("rb") if reused else None
+            sending.cancel("stop")
+            trace.append(await araised(sending))
+            if other is not None:
+                trace.append((other.fileno() == number, other.tell()))
+                other.close()
+            return trace
+
+        trace = w.run(main)
+    assert trace[:2] == [False, ("CancelledError", "stop")]
+    assert trace[2:] == ([(True, 0)] if reused else [])
+    return trace

@@ -584,6 +584,53 @@ def test_many_tasks_come_and_go(w, look_at, where):
 
 
 @parity
+@pytest.mark.parametrize("order", ["first", "last", "middle", "at random"])
+@pytest.mark.parametrize("where", LOOPS)
+def test_tasks_leave_in_any_order(w, order, where):
+    count = 40
+    turns = {
+        "first": lambda index: index,
+        "last": lambda index: count - index,
+        "middle": lambda index: abs(index - count // 2),
+        "at random": lambda index: index * 17 % count,
+    }[order]
+
+    async def main():
+        left = []
+        async with w.aio.TaskGroup() as group:
+            for index in range(count):
+                group.create_task(value(index, turns(index))).add_done_callback(lambda task: left.append(task.result()))
+        return left, len(group._tasks), repr(group)
+
+    return place(w, where).run(main)
+
+
+@parity
+@pytest.mark.parametrize("where", LOOPS)
+def test_a_factory_that_gives_the_same_task_again(w, where):
+    async def main():
+        loop, made = asyncio.get_running_loop(), []
+
+        def factory(loop, coro, **options):
+            if made:
+                coro.close()
+            else:
+                made.append(w.aio.Task(coro, loop=loop, **options))
+            return made[0]
+
+        async with w.aio.TaskGroup() as group:
+            group.create_task(value("before"))
+            loop.set_task_factory(factory)
+            tasks = [group.create_task(value(index, 3)) for index in range(3)]
+            loop.set_task_factory(None)
+            group.create_task(value("after"))
+            trace = [repr(group), len(set(tasks))]
+        return [*trace, await tasks[0], repr(group)]
+
+    return place(w, where).run(main)
+
+
+@parity
 @pytest.mark.parametrize("where", LOOPS)
 def test_what_tasks_show(w, where):
     async def main():

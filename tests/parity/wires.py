@@ -29,6 +29,11 @@ def reason(exc: BaseException | None) -> Any:
     return error(exc)
 
 
+def fail(proto: asyncio.BaseProtocol, *args: object) -> None:
+    """A reaction that raises."""
+    raise KeyError("from the protocol")
+
+
 class Recorder(asyncio.Protocol):
     """Writes down each call; bytes that arrive in pieces are joined. `reactions` run after the note is taken."""
 

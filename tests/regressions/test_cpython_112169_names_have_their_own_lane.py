@@ -103,3 +103,34 @@ loop.close()
 """
     )
     assert (done.status, done.out, done.err) == (0, "True\n", "")
+
+
+def test_a_cancelled_look_up_leaves_the_queue(ours, monkeypatch):
+    """What waits for one of the lane's sixteen threads is never begun once it is cancelled."""
+    release, asked = threading.Event(), []
+
+    def slow(host, *args):
+        asked.append(host)
+        release.wait(15)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+
+    async def main():
+        loop = ours.aio.get_running_loop()
+        hanging = [loop.create_task(loop.getaddrinfo(f"{n}.invalid", 80)) for n in range(16)]
+        await until(lambda: len(asked) == 16)
+        late = [loop.create_task(loop.getaddrinfo(name, 80)) for name in ("cancelled.invalid", "kept.invalid")]
+        await asyncio.sleep(0)
+        late[0].cancel()
+        await asyncio.wait(late[:1])
+        hanging[0].cancel()
+        await asyncio.wait(hanging[:1])
+        names = {thread.name for thread in threading.enumerate() if thread.name.startswith("asynchrotron-resolver")}
+        release.set()
+        await asyncio.gather(*hanging[1:], late[1])
+        return late[0].cancelled(), hanging[0].cancelled(), len(names)
+
+    assert ours.run(main) == (True, True, 16)
+    assert "cancelled.invalid" not in asked
+    assert "kept.invalid" in asked

@@ -76,6 +76,8 @@ except KeyboardInterrupt:
     report()
 loop.remove_reader(left)
 loop.close()
+left.close()
+right.close()
 """,
     "both kinds of handlers": """
 seen = []

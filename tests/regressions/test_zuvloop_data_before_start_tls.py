@@ -118,3 +118,54 @@ def test_a_connection_that_breaks_in_the_handshake_is_reported(world, contexts):
         "SSLEOFError",
         "SSLError",
     )
+
+
+def test_a_handshake_that_came_with_the_request(ours, contexts):
+    """The client does not wait for an answer: its request and the beginning of its handshake are one packet.
+
+    cpython#142352: before that, streams kept the handshake's beginning for themselves.
+    """
+    server_side, client_side = contexts
+
+    async def main():
+        aio, done = ours.aio, asyncio.get_running_loop().create_future()
+
+        async def serve(reader, writer):
+            try:
+                assert await reader.readline() == b"starttls\n"
+                await writer.start_tls(server_side, ssl_handshake_timeout=5)
+                writer.write(await reader.readexactly(5))
+                await writer.drain()
+                writer.close()
+                done.set_result(None)
+            except Exception as exc:
+                done.set_exception(exc)
+
+        server = await aio.start_server(serve, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = client_side.wrap_bio(incoming, outgoing, server_hostname="localhost")
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.do_handshake()
+        writer.write(b"starttls\n" + outgoing.read())
+
+        async def step(call, *args):
+            while True:
+                try:
+                    return call(*args)
+                except ssl.SSLWantReadError:
+                    writer.write(outgoing.read())
+                    data = await reader.read(65536)
+                    assert data, "the server gave up"
+                    incoming.write(data)
+
+        await asyncio.wait_for(step(tls.do_handshake), 10)
+        tls.write(b"hello")
+        writer.write(outgoing.read())
+        answer = await step(tls.read, 5)
+        await done
+        writer.close()
+        server.close()
+        return answer
+
+    assert ours.run(main, errors=[]) == b"hello"

@@ -26,8 +26,8 @@ def test_few_writes_for_a_burst(ours):
     """The waker is written with write(); the kernel counts those of this process."""
     if ours.name == "uvloop" or not os.path.exists("/proc/self/io"):
         pytest.skip("nothing counts system calls here")
-    count = "int(open('/proc/self/io').read().split('syscw: ')[1].split()[0])"
-    done = ours.program(f"before = {count}\n{PROGRAM}\nprint({count} - before)\n")
+    count = "int(pathlib.Path('/proc/self/io').read_text().split('syscw: ')[1].split()[0])"
+    done = ours.program(f"import pathlib\nbefore = {count}\n{PROGRAM}\nprint({count} - before)\n")
     assert (done.status, done.err) == (0, "")
     assert 0 <= int(done.out) < 1000
 

@@ -277,8 +277,40 @@ async def test_shield(w):
             await w.sleep(0)
             inner.cancel()
             await for_ever()
+        # A shield that was cancelled itself ends that cancellation, as anyio's does.
+        assert inner.cancelled_caught
+        await w.sleep(0)
         raise AssertionError("went on")
     assert outer.cancelled_caught and cancelling() == 0
+
+
+@run
+async def test_a_shielded_scope_catches_its_own_cancellation(w):
+    """Also in a cancelled scope: what comes after it, in a clean-up say, is still run."""
+    reached = []
+    with CancelScope() as outer:
+        outer.cancel()
+        try:
+            await for_ever()
+        finally:
+            with CancelScope(shield=True, deadline=asyncio.get_running_loop().time() + 0.002) as inner:
+                await for_ever()
+            reached.append(inner.cancelled_caught)
+            with CancelScope(shield=True) as inner:
+                inner.cancel()
+                with CancelScope() as innermost:
+                    await for_ever()
+            reached.append((inner.cancelled_caught, innermost.cancelled_caught))
+    assert reached == [True, (True, False)]
+    assert outer.cancelled_caught and cancelling() == 0
+    with CancelScope() as outer:
+        with CancelScope(shield=True) as inner:
+            outer.cancel()
+            inner.cancel()
+            inner.shield = False
+            await for_ever()
+        raise AssertionError("went on")
+    assert outer.cancelled_caught and not inner.cancelled_caught and cancelling() == 0
 
 
 def outside(world, main):

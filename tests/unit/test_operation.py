@@ -324,12 +324,13 @@ THROWN = [
 def test_throw(world, thrown, started, delay):
     @parity
     def body(w):
+        again = copy.copy(thrown)  # one that was raised keeps its traceback, and so the loop
         with w.loop() as loop, running(loop):
             coro = w.aio.sleep(delay)
             if started:
                 coro.send(None)
-            seen = [raised(coro.throw, thrown), inspect.getcoroutinestate(coro)]
-            return [*seen, raised(coro.throw, thrown), raised(coro.send, None), coro.close()]
+            seen = [raised(coro.throw, again), inspect.getcoroutinestate(coro)]
+            return [*seen, raised(coro.throw, again), raised(coro.send, None), coro.close()]
 
     if world.name == "loop" and started and delay and "StopIteration" in repr(thrown):
         pytest.skip("the stdlib's sleep, whose future's iterator here is the future itself")
@@ -581,7 +582,7 @@ class Odd:
 
     def __le__(self, other):
         if isinstance(self.answer, Exception):
-            raise self.answer
+            raise copy.copy(self.answer)  # one that was raised keeps its traceback
         return self.answer
 
 

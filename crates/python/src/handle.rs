@@ -9,7 +9,7 @@
 //!   first of `arguments` holds all `count` of them.
 //! - I2: a handle from the free list has every field zero.
 
-use crate::event_loop::EventLoop;
+use crate::event_loop::{EventLoop, ready::is_unique_object};
 use crate::ffi::error::{PyResult, restore, take, type_error};
 use crate::ffi::freelist::FreeList;
 use crate::ffi::trampoline::{self, noargs, property};
@@ -36,6 +36,8 @@ pub(crate) const SHARED: u8 = 32;
 pub(crate) const RUNS: u8 = 64;
 /// The first of `arguments` is the tuple the constructor was given: `_args` gives it back.
 const TUPLE: u8 = 16;
+/// The collector does not track its context, a copy that nobody else knows of.
+const HIDES_CONTEXT: u8 = 128;
 
 #[repr(C)]
 pub(crate) struct Handle {
@@ -127,9 +129,44 @@ impl Handle {
         }
     }
 
+    /// For one of many handles that wait: the collector need not look at each one's copy of the context.
+    #[inline]
+    pub(crate) fn hide_context(&self) {
+        let context = self.context.ptr();
+        if is_unique_object(context) {
+            self.put(HIDES_CONTEXT, true);
+            // SAFETY: A1; a GC object.
+            unsafe { c::PyObject_GC_UnTrack(context.cast()) };
+        }
+    }
+
+    /// Somebody else may come to know its context. Contexts cannot be freed untracked, either.
+    #[inline]
+    fn show_context(&self) {
+        if self.has(HIDES_CONTEXT) {
+            self.put(HIDES_CONTEXT, false);
+            // SAFETY: A1; a whole GC object that `hide_context` untracked.
+            unsafe { c::PyObject_GC_Track(self.context.ptr().cast()) };
+        }
+    }
+
+    /// What a context that the collector does not track holds is the handle's.
+    fn traverse_context(&self, visit: c::visitproc, arg: *mut c_void) -> c_int {
+        let context = self.context.ptr();
+        if !self.has(HIDES_CONTEXT) || !is_unique_object(context) {
+            return self.context.traverse(visit, arg);
+        }
+        // SAFETY: its type's own function, during a traversal.
+        match unsafe { (*object::type_of(context)).tp_traverse } {
+            // SAFETY: as above.
+            Some(traverse) => unsafe { traverse(context, visit, arg) },
+            None => 0,
+        }
+    }
+
     /// The loop that made it, if a native one did.
     #[inline]
-    fn native_loop(&self) -> Option<&EventLoop> {
+    pub(crate) fn native_loop(&self) -> Option<&EventLoop> {
         if self.has(NATIVE) {
             // SAFETY: NATIVE is only set with an EventLoop in the slot, and gone when `clear` empties it.
             Some(unsafe { &*self.event_loop.ptr().cast::<EventLoop>() })
@@ -223,18 +260,16 @@ impl Handle {
 
     /// Visits what the handle holds, for a loop that holds it alone.
     pub(crate) fn traverse(&self, visit: c::visitproc, arg: *mut c_void) -> c_int {
-        let fixed = [
-            &self.event_loop,
-            &self.callback,
-            &self.context,
-            &self.source_traceback,
-            &self.repr,
-        ];
+        let fixed = [&self.event_loop, &self.callback, &self.source_traceback, &self.repr];
         for slot in fixed.into_iter().chain(&self.arguments) {
             let code = slot.traverse(visit, arg);
             if code != 0 {
                 return code;
             }
+        }
+        let code = self.traverse_context(visit, arg);
+        if code != 0 {
+            return code;
         }
         let more = self.more.get();
         if !more.is_null() {
@@ -251,6 +286,7 @@ impl Handle {
 
     fn clear(&self) {
         self.release();
+        self.show_context();
         self.flags.set(0);
         self.event_loop.clear();
         self.context.clear();
@@ -304,7 +340,7 @@ fn cancel(this: &Handle) -> PyResult<()> {
 
 /// Keeps what the representation shows: the callback is about to go.
 #[cold]
-fn keep_repr(this: &Handle) -> PyResult<()> {
+pub(crate) fn keep_repr(this: &Handle) -> PyResult<()> {
     // SAFETY: A1.
     let text = crate::ffi::error::owned(unsafe { c::PyObject_Repr(this.raw()) })?;
     this.repr.set(text);
@@ -343,6 +379,7 @@ fn cancelled(this: &Handle) -> PyResult<bool> {
 }
 
 fn get_context(this: &Handle) -> PyResult<Obj> {
+    this.show_context();
     Ok(this.context.get_or_none())
 }
 
@@ -358,6 +395,7 @@ fn run(this: &Handle) -> PyResult<()> {
     if this.is_cancelled() {
         return Ok(());
     }
+    this.show_context();
     let entered = this.context.get();
     if let Some(entered) = &entered {
         context::enter(entered.as_ptr())?;

@@ -9,6 +9,7 @@
 // `match` over an Option with both arms written out reads better than `if let … else` where arms are long.
 #![allow(clippy::single_match_else)]
 
+mod child;
 mod event_loop;
 mod fan_in;
 mod ffi;
@@ -17,6 +18,7 @@ mod handle;
 mod locks;
 mod metaclass;
 mod module;
+mod offload;
 mod operation;
 mod queues;
 mod state;

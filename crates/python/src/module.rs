@@ -7,7 +7,8 @@ use crate::ffi::{Args, Native, Obj, Raw, Slot, c, call, stop_iteration};
 use crate::future::Future;
 use crate::state::{self, Imports, Names, State, Types, imports, state};
 use crate::{
-    event_loop, fan_in, future, handle, locks, metaclass, operation, queues, streams, task, timeouts, transport,
+    child, event_loop, fan_in, future, handle, locks, metaclass, offload, operation, queues, streams, task, timeouts,
+    transport,
 };
 use std::ffi::c_int;
 use std::ptr;
@@ -16,6 +17,29 @@ use std::sync::atomic::Ordering;
 /// Panics inside the border, so that tests can see what a defect of ours becomes.
 fn panic_for_test(args: Args<'_>) -> PyResult<()> {
     panic!("asked for by a test with {} arguments", args.positional().len());
+}
+
+/// Faults before the system calls of all loops: see the reactor's `faults`.
+#[cfg(feature = "faults")]
+fn inject_faults(args: Args<'_>) -> PyResult<Obj> {
+    use reactor::faults;
+    let bound = args.bind(
+        "_inject_faults",
+        &[c"seed", c"short", c"interrupted", c"spurious", c"broken", c"resources"],
+        1,
+        1,
+    )?;
+    let [seed, per_thousand @ ..] = bound.map(|number| number.map_or(Ok(0), call::as_i64));
+    let mut numbers = [0; faults::KINDS.len()];
+    for (place, number) in numbers.iter_mut().zip(per_thousand) {
+        *place = u32::try_from(number?).map_err(|_| value_error("faults come in 0 to 1000 of a thousand calls"))?;
+    }
+    let injected = faults::inject(seed? as u64, numbers).map(|count| call::int(count as i64));
+    let list = call::list()?;
+    for count in injected {
+        call::list_append(&list, count?.as_ptr())?;
+    }
+    Ok(list)
 }
 
 /// Lets time pass for all loops of this process without anybody waiting for it.
@@ -84,6 +108,7 @@ fn exec(module: Raw) -> PyResult<()> {
     };
     state::install(state_made);
     event_loop::watch_forks();
+    crate::ffi::types::measure_gc_head()?;
     stop_iteration::build(module)?;
 
     let meta = metaclass::build(module)?;
@@ -111,10 +136,23 @@ fn exec(module: Raw) -> PyResult<()> {
     queues::build(module, meta.as_ptr())?;
     fan_in::build(module, meta.as_ptr(), future_type.as_ptr())?;
     timeouts::build(module, meta.as_ptr())?;
+    offload::build(module)?;
     let transport_type = transport::stream::build_type(module)?;
     keep(&types.stream_transport, &transport_type);
     add_to_module(module, c"StreamTransport", &transport_type)?;
+    let datagram_type = transport::datagram::build_type(module)?;
+    keep(&types.datagram_transport, &datagram_type);
+    add_to_module(module, c"DatagramTransport", &datagram_type)?;
+    let read_pipe_type = transport::pipe::build_read_type(module)?;
+    keep(&types.read_pipe, &read_pipe_type);
+    add_to_module(module, c"ReadPipeTransport", &read_pipe_type)?;
+    let write_pipe_type = transport::pipe::build_write_type(module)?;
+    keep(&types.write_pipe, &write_pipe_type);
+    add_to_module(module, c"WritePipeTransport", &write_pipe_type)?;
+    transport::sendfile::build_type(module)?;
     streams::build(module, meta.as_ptr())?;
+    child::build(module)?;
+    transport::tls::build(module)?;
     if cfg!(Py_3_12) {
         // asyncio's own factory function, over our Task.
         let create = call::import_from("asyncio.tasks", "create_eager_task_factory")?;
@@ -142,6 +180,8 @@ fn functions() -> *mut c::PyMethodDef {
         function!(c"gather", fan_in::gather, c"gather($module, /, *coros_or_futures, return_exceptions=False)\n--\n\nA future for the results of all the given coroutines and futures, in their order."),
         function!(c"as_completed", fan_in::as_completed, c"as_completed($module, /, fs, *, timeout=None)\n--\n\nAn iterator of coroutines for the results, first come first served."),
         function!(c"shield", fan_in::shield, c"shield($module, /, arg)\n--\n\nA future for the same result whose cancellation does not reach the given one."),
+        function!(c"wrap_future", offload::wrap_future, c"wrap_future($module, /, future, *, loop=None)\n--\n\nAn asyncio future for a concurrent.futures.Future."),
+        function!(c"run_coroutine_threadsafe", offload::run_coroutine_threadsafe, c"run_coroutine_threadsafe($module, /, coro, loop)\n--\n\nSubmit a coroutine to a loop of another thread; returns a concurrent.futures.Future."),
         function!(c"timeout", timeouts::timeout, c"timeout($module, delay)\n--\n\nA context manager that cancels its body after `delay` seconds and raises TimeoutError; None is never."),
         function!(c"timeout_at", timeouts::timeout_at, c"timeout_at($module, when)\n--\n\nThe same with a point in time of the loop's clock."),
         function!(
@@ -154,9 +194,14 @@ fn functions() -> *mut c::PyMethodDef {
             state::use_helpers,
             c"_use_helpers($module, module, /)\n--\n\nHand over the module of cold Python helpers."
         ),
+        function!(c"_sendfile", transport::sendfile::start, c"_sendfile($module, /, loop, sock, fileno, offset, count=None)\n--\n\nBegin to send a file into a socket; without a count until its end."),
         function!(c"_advance_clock", advance_clock, c"_advance_clock($module, seconds, /)\n--\n\nMove the clock of this process's loops ahead: for tests and simulations, between two turns."),
         function!(c"_panic_for_test", panic_for_test, c"_panic_for_test($module, /, *args)\n--\n\nPanic, for tests of what a panic becomes."),
     ];
+    #[cfg(feature = "faults")]
+    all.push(function!(c"_inject_faults", inject_faults, c"_inject_faults($module, seed, /, short=0, interrupted=0, spurious=0, broken=0, resources=0)\n--\n\nFaults in so many of a thousand system calls; none with seed 0. Returns how many of each kind came since the last call."));
+    all.extend(child::functions());
+    all.extend(transport::tls::functions());
     #[cfg(Py_3_14)]
     all.push(function!(
         c"_use_thread_state",

@@ -79,10 +79,15 @@ types!(
     operation,
     operation_function,
     stream_transport,
+    datagram_transport,
+    read_pipe,
+    sendfile,
+    write_pipe,
     collector,
     gathering_future,
     task_group,
-    as_completed
+    as_completed,
+    job
 );
 
 macro_rules! names {
@@ -107,6 +112,7 @@ pub(crate) mod names {
     use super::{Obj, PyResult, Raw, call, state};
     names! {
         add_done_callback = "add_done_callback",
+        append = "append",
         asyncio_future_blocking = "_asyncio_future_blocking",
         buffer_updated = "buffer_updated",
         call_at = "call_at",
@@ -121,8 +127,10 @@ pub(crate) mod names {
         cr_await = "cr_await",
         current_handle = "_current_handle",
         data_received = "data_received",
+        default_executor = "_default_executor",
         done = "done",
         eof_received = "eof_received",
+        executor_shutdown_called = "_executor_shutdown_called",
         fileno = "fileno",
         future_class = "Future",
         get_buffer = "get_buffer",
@@ -134,9 +142,13 @@ pub(crate) mod names {
         on_timeout = "_on_timeout",
         name = "name",
         pause_writing = "pause_writing",
+        popleft = "popleft",
+        remove = "remove",
         result = "result",
         resume_writing = "resume_writing",
+        run_in_executor = "run_in_executor",
         send = "send",
+        submit = "submit",
         task_class = "Task",
         throw = "throw",
         time = "time",
@@ -163,6 +175,35 @@ macro_rules! imports {
     };
 }
 
+/// What one part of the crate looks up beside that, for itself: a function for each name and each import, and
+/// `load_table`, which must run before the first of them is called. Nothing of it is ever freed.
+macro_rules! table {
+    (names: $($name:ident = $text:literal),* ; imports: $($import:ident = $module:literal . $attribute:literal),* $(;)?) => {
+        struct Table { $($name: $crate::ffi::Obj,)* $($import: $crate::ffi::Obj),* }
+
+        static TABLE: ::std::sync::atomic::AtomicPtr<Table> = ::std::sync::atomic::AtomicPtr::new(::std::ptr::null_mut());
+
+        fn load_table() -> $crate::ffi::error::PyResult<()> {
+            use $crate::ffi::call;
+            let made = Table {
+                $($name: call::interned($text)?,)*
+                $($import: call::import_from($module, $attribute)?),*
+            };
+            TABLE.store(Box::into_raw(Box::new(made)), ::std::sync::atomic::Ordering::Release);
+            Ok(())
+        }
+
+        fn table() -> &'static Table {
+            // SAFETY: `load_table` ran before any type of this part existed.
+            unsafe { &*TABLE.load(::std::sync::atomic::Ordering::Relaxed) }
+        }
+
+        $(fn $name() -> $crate::ffi::Raw { table().$name.as_ptr() })*
+        $(fn $import() -> $crate::ffi::Raw { table().$import.as_ptr() })*
+    };
+}
+pub(crate) use table;
+
 /// Names a version may lack are None: their users are compiled for versions that have them.
 fn find(module: &str, attribute: &str) -> PyResult<Obj> {
     let name = call::interned(attribute)?;
@@ -181,6 +222,7 @@ pub(crate) mod imports {
         stdlib_thread_safe_handle = "asyncio.events"."_ThreadSafeHandle",
         stdlib_timer_handle = "asyncio.events"."TimerHandle",
         base_event_loop = "asyncio.base_events"."BaseEventLoop",
+        deque = "collections"."deque",
         set_result_unless_cancelled = "asyncio.futures"."_set_result_unless_cancelled",
         transport = "asyncio.transports"."Transport",
         buffered_protocol = "asyncio.protocols"."BufferedProtocol",
@@ -194,6 +236,10 @@ pub(crate) mod imports {
         stdlib_shield = "asyncio.tasks"."shield",
         stdlib_get_loop = "asyncio.futures"."_get_loop",
         stdlib_isfuture = "asyncio.futures"."isfuture",
+        stdlib_wrap_future = "asyncio.futures"."wrap_future",
+        stdlib_run_coroutine_threadsafe = "asyncio.tasks"."run_coroutine_threadsafe",
+        convert_future_exc = "asyncio.futures"."_convert_future_exc",
+        concurrent_future = "concurrent.futures"."Future",
         future_add_to_awaited_by = "asyncio.futures"."future_add_to_awaited_by",
         future_discard_from_awaited_by = "asyncio.futures"."future_discard_from_awaited_by",
         futures_module = "asyncio"."futures",
@@ -227,5 +273,6 @@ pub(crate) fn helper(name: &str) -> PyResult<Obj> {
 pub(crate) fn use_helpers(args: Args<'_>) -> PyResult<()> {
     let [module] = args.bind("_use_helpers", &[c"module"], 1, 1)?;
     state().helpers.set_option(module.map(Obj::from_borrowed));
-    crate::fan_in::name_coroutines()
+    crate::fan_in::name_coroutines()?;
+    crate::offload::look_up()
 }

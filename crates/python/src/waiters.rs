@@ -1,14 +1,30 @@
 //! What the primitives share: the loop they are bound to, and who waits.
 
+pub(crate) mod deque;
+
 use crate::event_loop::EventLoop;
 use crate::ffi::error::{PyResult, runtime_error};
 use crate::ffi::{Native, Obj, Raw, Slot, c, call, object, slot};
-use crate::future::Future;
+use crate::future::{Future, State};
 use crate::state::{imports, names};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ffi::{c_int, c_void};
 use std::ptr;
+
+/// Before 3.12 the interpreter specialises calls of methods only for objects whose `__dict__` is there, be it empty.
+/// asyncio's own have one, too.
+#[inline]
+pub(crate) fn make_attributes(dict: &Slot) -> PyResult<()> {
+    if cfg!(not(Py_3_12)) && !dict.is_set() {
+        let made = call::dict()?;
+        // A collection on the way may have run somebody who asked for it.
+        if !dict.is_set() {
+            dict.init(made);
+        }
+    }
+    Ok(())
+}
 
 /// The running loop, or None.
 #[inline]
@@ -51,9 +67,29 @@ impl LoopBinding {
         )))
     }
 
+    /// A future of the running loop; see `get`.
+    #[inline]
+    pub(crate) fn create_future(&self, owner: Raw) -> PyResult<Obj> {
+        if let Some(running) = EventLoop::running()
+            && self.0.ptr() == running.raw()
+            && running.has_plain_timers()
+        {
+            return running.create_future();
+        }
+        create_future(&self.get(owner)?)
+    }
+
     /// `_loop`, and for the collector.
     pub(crate) fn slot(&self) -> &Slot {
         &self.0
+    }
+
+    pub(crate) fn clear(&self) {
+        self.0.clear();
+    }
+
+    pub(crate) fn traverse(&self, visit: c::visitproc, arg: *mut c_void) -> c_int {
+        self.0.traverse(visit, arg)
     }
 }
 
@@ -69,7 +105,7 @@ pub(crate) fn is_done(waiter: &Obj) -> PyResult<bool> {
 #[inline]
 pub(crate) fn is_cancelled(waiter: &Obj) -> PyResult<bool> {
     match Future::of_exact(waiter.as_ptr()) {
-        Some(native) => Ok(native.state() == crate::future::State::Cancelled),
+        Some(native) => Ok(native.state() == State::Cancelled),
         None => ask(waiter, "cancelled"),
     }
 }
@@ -170,8 +206,22 @@ impl WaiterQueue {
     #[inline]
     pub(crate) fn remove(&self, waiter: Raw) -> Option<Obj> {
         let queue = self.inner()?;
+        if queue.front().is_some_and(|first| first.is(waiter)) {
+            return queue.pop_front();
+        }
         let index = queue.iter().position(|other| other.is(waiter))?;
         queue.remove(index)
+    }
+
+    /// Is there one that is not cancelled? None if only Python code can tell.
+    #[inline]
+    pub(crate) fn has_uncancelled(&self) -> Option<bool> {
+        for waiter in self.inner().into_iter().flat_map(|queue| queue.iter()) {
+            if Future::of_exact(waiter.as_ptr())?.state() != State::Cancelled {
+                return Some(true);
+            }
+        }
+        Some(false)
     }
 
     /// New references to all of them, in order.

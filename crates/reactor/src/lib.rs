@@ -8,7 +8,11 @@
 //! | [`timers`] | a 4-ary heap of deadlines in nanoseconds, with lazy deletion |
 //! | [`inbox`], [`waker`] | the one door for other threads, and the bell beside it |
 //! | [`clock`] | the monotonic clock, and a much cheaper tick counter |
+//! | [`address`] | socket addresses as the kernel writes them |
 //! | [`sockets`] | socket calls on raw descriptors |
+//! | [`files`] | calls on raw descriptors of any kind: pipes, terminals, files |
+//! | `faults` | errors and short counts before those calls, in builds with the feature `faults` only |
+//! | [`children`] | child processes: started, watched, reaped |
 //!
 //! Errors are plain `std::io::Error`. Nothing here retries `EINTR`: a signal may have to be handled first, and only the
 //! caller knows. Linux only for now; `poller/epoll.rs` is the one file with a twin to write for another kernel (its
@@ -21,7 +25,15 @@ compile_error!(
     "asynchrotron-reactor needs Linux (epoll, eventfd); another kernel needs twins of poller/epoll.rs and waker/bell.rs"
 );
 
+pub mod address;
+pub mod children;
 pub mod clock;
+#[cfg(feature = "faults")]
+pub mod faults;
+#[cfg(not(feature = "faults"))]
+#[path = "faults_off.rs"]
+mod faults;
+pub mod files;
 pub mod inbox;
 pub mod poller;
 pub mod registry;
@@ -32,6 +44,8 @@ pub mod timers;
 pub mod token;
 pub mod waker;
 
+pub use address::Address;
+pub use children::{Child, Exit, Failure, Plan};
 pub use clock::{TickClock, advance as advance_clock, now_ns, ticks};
 pub use inbox::Inbox;
 pub use poller::{Event, Events, Interest, Poller, Readiness};

@@ -170,6 +170,13 @@ impl<T> Registry<T> {
         (slot.generation == token.generation()).then(|| token.fd())
     }
 
+    /// The token of this use of `fd`, while somebody owns it.
+    #[inline]
+    pub fn token(&self, fd: RawFd) -> Option<u64> {
+        let slot = self.slot(fd)?;
+        slot.is_owned().then(|| Token::new(fd, slot.generation).raw())
+    }
+
     /// Removes the reader of `fd` but leaves the kernel's interest, expecting the next reader soon. No system call.
     ///
     /// If an event comes first, [`disarm_idle`](Self::disarm_idle) it. Before the descriptor is closed,

@@ -167,6 +167,36 @@ fn the_list_grows_when_a_wait_filled_it() {
 }
 
 #[test]
+fn a_limited_wait_begins_with_those_not_reported_last() {
+    let poller = Poller::new().unwrap();
+    let pairs: Vec<_> = (0..5).map(|_| UnixStream::pair().unwrap()).collect();
+    for (token, (one, mut other)) in pairs.iter().map(|(one, other)| (one, other)).enumerate() {
+        poller.add(one.as_raw_fd(), token as u64, Interest::READABLE).unwrap();
+        other.write_all(b"x").unwrap();
+    }
+    for timeout_ns in [Some(0), Some(1_000), None] {
+        let mut events = Events::default();
+        events.set_limit(2);
+        let mut seen = Vec::new();
+        for _ in 0..5 {
+            assert_eq!(poller.wait(&mut events, timeout_ns).unwrap(), 2);
+            seen.extend(events.iter().map(|event| event.token));
+        }
+        for token in 0..5 {
+            assert_eq!(seen.iter().filter(|&&other| other == token).count(), 2, "{seen:?}");
+        }
+        events.set_limit(0);
+        assert_eq!(
+            poller.wait(&mut events, timeout_ns).unwrap(),
+            1,
+            "a wait for nothing would not end"
+        );
+        events.set_limit(usize::MAX);
+        assert_eq!(poller.wait(&mut events, timeout_ns).unwrap(), 5);
+    }
+}
+
+#[test]
 fn the_poller_is_closed_on_exec() {
     let poller = Poller::new().unwrap();
     // SAFETY: reads the flags of a descriptor we own.

@@ -1,50 +1,22 @@
-//! The descriptor table over real sockets: every sequence of registrations, closings behind our back and reused numbers
-//! must leave the kernel reporting exactly what an owner waits for.
+//! The descriptor table over real sockets: one case after the other, and against a model (`models/registry.rs`).
 
 #![cfg(not(loom))]
 
 use std::io::Write;
-use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::AsRawFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use model::{NUMBERS, Step, full_pair, pair, rename, run, turn};
 use proptest::prelude::*;
 use reactor::{Events, Interest, Registry, Token};
+
+#[path = "models/registry.rs"]
+mod model;
 
 /// One test at a time: a number that one has closed must not be opened by another.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What the kernel reports now, settled as the event loop would: who owns the side is named, idle sides are disarmed.
-fn turn(registry: &mut Registry<u32>) -> Vec<(RawFd, char, u32)> {
-    let mut events = Events::default();
-    registry.poller().wait(&mut events, Some(0)).unwrap();
-    let mut called = Vec::new();
-    for event in events.iter() {
-        let Some(fd) = registry.lookup(event.token) else {
-            continue;
-        };
-        if event.readiness.is_readable() {
-            match registry.reader(fd) {
-                Some(&owner) => called.push((fd, 'r', owner)),
-                None => drop(registry.disarm_idle(event.token)),
-            }
-        }
-        if event.readiness.is_writable() {
-            match registry.writer(fd) {
-                Some(&owner) => called.push((fd, 'w', owner)),
-                None => drop(registry.disarm_idle(event.token)),
-            }
-        }
-    }
-    called.sort_unstable();
-    called
-}
-
-fn pair() -> (UnixStream, UnixStream) {
-    UnixStream::pair().unwrap()
 }
 
 #[test]
@@ -134,12 +106,6 @@ fn a_number_known_to_the_kernel_only_is_modified() {
     registry.set_reader(fd, 1).unwrap();
     other.write_all(b"x").unwrap();
     assert_eq!(turn(&mut registry), [(fd, 'r', 1)]);
-}
-
-/// Makes the number of `victim` mean the file of `file`, as closing it and opening another would.
-fn rename(file: &UnixStream, victim: &UnixStream) {
-    // SAFETY: both numbers are open and ours; the victim's number stays open, for its owner to close.
-    assert!(unsafe { libc::dup2(file.as_raw_fd(), victim.as_raw_fd()) } >= 0);
 }
 
 #[test]
@@ -332,128 +298,14 @@ fn take_all_empties_table_and_kernel() {
     assert_eq!(turn(&mut registry), [(pairs[3].0.as_raw_fd(), 'w', 7)]);
 }
 
-#[derive(Debug, Clone)]
-enum Step {
-    SetReader,
-    SetReaderVerified,
-    SetWriter,
-    ClearReader,
-    ClearWriter,
-    Linger,
-    Forget,
-    /// Another file takes over the number, without a word to the registry, as when the user closes and opens sockets.
-    Reuse,
-    Turn,
-}
-
-fn step() -> impl Strategy<Value = (usize, Step)> {
-    let kinds = [
-        Step::SetReader,
-        Step::SetReaderVerified,
-        Step::SetWriter,
-        Step::ClearReader,
-        Step::ClearWriter,
-        Step::Linger,
-        Step::Forget,
-        Step::Reuse,
-        Step::Turn,
-    ];
-    (0..NUMBERS, prop::sample::select(kinds.to_vec()))
-}
-
-const NUMBERS: usize = 3;
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Sides {
-    reader: Option<u32>,
-    writer: Option<u32>,
-    lingers: bool,
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Every socket always has a byte to read and room to write, so the kernel reports exactly the sides that are
-    /// armed.
     #[test]
-    fn the_kernel_reports_what_owners_wait_for(steps in prop::collection::vec(step(), 1..60)) {
+    fn the_kernel_reports_what_owners_wait_for(
+        steps in prop::collection::vec((0..NUMBERS, prop::sample::select(Step::ALL.to_vec())), 1..60),
+    ) {
         let _alone = alone();
-        let mut registry = Registry::new().unwrap();
-        let mut sockets: Vec<_> = (0..NUMBERS).map(|_| full_pair()).collect();
-        let mut model = [Sides::default(); NUMBERS];
-        let mut named = 0;
-        for (number, step) in steps {
-            let fd = sockets[number].0.as_raw_fd();
-            let sides = &mut model[number];
-            named += 1;
-            match step {
-                Step::SetReader => {
-                    prop_assert_eq!(registry.set_reader(fd, named).unwrap(), sides.reader.replace(named));
-                    sides.lingers = false;
-                }
-                Step::SetReaderVerified => {
-                    prop_assert_eq!(registry.set_reader_verified(fd, named).unwrap(), sides.reader.replace(named));
-                    sides.lingers = false;
-                }
-                Step::SetWriter => {
-                    prop_assert_eq!(registry.set_writer(fd, named).unwrap(), sides.writer.replace(named));
-                }
-                Step::ClearReader => {
-                    prop_assert_eq!(registry.clear_reader(fd), sides.reader.take());
-                    sides.lingers = false;
-                }
-                Step::ClearWriter => prop_assert_eq!(registry.clear_writer(fd), sides.writer.take()),
-                Step::Linger => {
-                    let owner = sides.reader.take();
-                    sides.lingers |= owner.is_some();
-                    prop_assert_eq!(registry.linger_reader(fd), owner);
-                }
-                Step::Forget => {
-                    prop_assert_eq!(registry.forget(fd), (sides.reader, sides.writer));
-                    *sides = Sides::default();
-                }
-                Step::Reuse => {
-                    let (replacement, peer) = full_pair();
-                    rename(&replacement, &sockets[number].0);
-                    sockets[number].1 = peer;
-                    // A careful user removes reader and writer when closing. Doing it late must do no harm.
-                    prop_assert_eq!(registry.clear_reader(fd), sides.reader.take());
-                    prop_assert_eq!(registry.clear_writer(fd), sides.writer.take());
-                    *sides = Sides::default();
-                }
-                Step::Turn => {
-                    turn(&mut registry);
-                    for sides in &mut model {
-sides.lingers = false;
-}
-                }
-            }
-            let owned = model.iter().filter(|sides| sides.reader.is_some() || sides.writer.is_some()).count();
-            prop_assert_eq!(registry.len(), owned);
-        }
-        let mut expected = Vec::new();
-        for (sides, (socket, _)) in model.iter().zip(&sockets) {
-            let fd = socket.as_raw_fd();
-            expected.extend(sides.reader.map(|owner| (fd, 'r', owner)));
-            expected.extend(sides.writer.map(|owner| (fd, 'w', owner)));
-        }
-        expected.sort_unstable();
-        prop_assert_eq!(turn(&mut registry), expected.clone());
-        // The first turn has disarmed what lingered: nothing else is reported any more.
-        let mut events = Events::default();
-        let armed = model.iter().filter(|sides| sides.reader.is_some() || sides.writer.is_some()).count();
-        prop_assert_eq!(registry.poller().wait(&mut events, Some(0)).unwrap(), armed);
-        let mut owners = registry.take_all();
-        owners.sort_unstable();
-        let mut all: Vec<_> = expected.iter().map(|entry| entry.2).collect();
-        all.sort_unstable();
-        prop_assert_eq!(owners, all);
-        prop_assert_eq!(registry.poller().wait(&mut events, Some(0)).unwrap(), 0);
+        run(steps);
     }
-}
-
-fn full_pair() -> (UnixStream, UnixStream) {
-    let (one, mut other) = pair();
-    other.write_all(b"x").unwrap();
-    (one, other)
 }

@@ -8,7 +8,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use reactor::sockets;
+use reactor::{files, sockets};
 
 fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -44,6 +44,32 @@ fn bytes_arrive_and_the_stream_ends() {
 
 /// Rust programs start with SIGPIPE ignored; with the default put back, the test would die of one.
 #[test]
+fn two_places_are_filled_in_order() {
+    let (one, other) = UnixStream::pair().unwrap();
+    let fd = one.as_raw_fd();
+    let (mut first, mut second) = ([MaybeUninit::new(0_u8); 4], [MaybeUninit::new(0_u8); 8]);
+    let blocked = sockets::recv_into_two(fd, &mut first, &mut second).unwrap_err();
+    assert_eq!(blocked.kind(), ErrorKind::WouldBlock);
+    let read = |place: &[MaybeUninit<u8>]| {
+        // SAFETY: both were initialised above, and a byte has the layout of one that may not be.
+        unsafe { std::slice::from_raw_parts(place.as_ptr().cast::<u8>(), place.len()) }.to_vec()
+    };
+    sockets::send(other.as_raw_fd(), b"abc").unwrap();
+    assert_eq!(sockets::recv_into_two(fd, &mut first, &mut second).unwrap(), 3);
+    assert_eq!(read(&first[..3]), b"abc");
+    sockets::send(other.as_raw_fd(), b"0123456789").unwrap();
+    assert_eq!(sockets::recv_into_two(fd, &mut first, &mut second).unwrap(), 10);
+    assert_eq!(
+        (read(&first), read(&second[..6])),
+        (b"0123".to_vec(), b"456789".to_vec())
+    );
+    drop(other);
+    assert_eq!(sockets::recv_into_two(fd, &mut first, &mut second).unwrap(), 0);
+    let closed = sockets::recv_into_two(-1, &mut first, &mut second).unwrap_err();
+    assert_eq!(closed.raw_os_error(), Some(libc::EBADF));
+}
+
+#[test]
 fn a_gone_peer_is_an_error_and_no_signal() {
     let (one, other) = UnixStream::pair().unwrap();
     drop(other);
@@ -62,14 +88,14 @@ fn many_pieces_go_in_one_call_and_more_are_cut() {
     let (one, mut other) = UnixStream::pair().unwrap();
     let pieces: Vec<_> = (0..3000).map(|_| IoSlice::new(b"ab")).collect();
     assert_eq!(sockets::sendmsg(one.as_raw_fd(), &pieces).unwrap(), 2048);
-    assert_eq!(sockets::writev(one.as_raw_fd(), &pieces[..3]).unwrap(), 6);
+    assert_eq!(files::writev(one.as_raw_fd(), &pieces[..3]).unwrap(), 6);
     assert_eq!(sockets::sendmsg(one.as_raw_fd(), &[]).unwrap(), 0);
     let mut received = [0; 2054];
     other.read_exact(&mut received).unwrap();
     assert_eq!(received.to_vec(), b"ab".repeat(1027));
 
     let (mut reader, writer) = std::io::pipe().unwrap();
-    assert_eq!(sockets::writev(writer.as_raw_fd(), &pieces[..2]).unwrap(), 4);
+    assert_eq!(files::writev(writer.as_raw_fd(), &pieces[..2]).unwrap(), 4);
     reader.read_exact(&mut [0; 4]).unwrap();
     let refused = sockets::sendmsg(writer.as_raw_fd(), &pieces[..2]);
     assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::ENOTSOCK));
@@ -137,4 +163,25 @@ fn a_failed_connect_leaves_its_error_once() {
         ErrorKind::ConnectionRefused
     );
     sockets::socket_error(fd).unwrap();
+}
+
+/// `O_NONBLOCK` belongs to the open file: whoever shares it, a child process for instance, may take it away.
+#[test]
+fn sending_never_waits_also_on_a_blocking_socket() {
+    let (one, _other) = UnixStream::pair().unwrap();
+    one.set_nonblocking(false).unwrap();
+    let bytes = [0_u8; 8 * 1024];
+    let fill = |send: &dyn Fn() -> std::io::Result<usize>| {
+        loop {
+            if let Err(error) = send() {
+                return error.kind();
+            }
+        }
+    };
+    let pieces = [IoSlice::new(&bytes), IoSlice::new(&bytes)];
+    assert_eq!(
+        fill(&|| sockets::sendmsg(one.as_raw_fd(), &pieces)),
+        ErrorKind::WouldBlock
+    );
+    assert_eq!(fill(&|| sockets::send(one.as_raw_fd(), &bytes)), ErrorKind::WouldBlock);
 }

@@ -12,8 +12,8 @@
 
 use memchr::{memchr, memmem};
 
-/// An empty buffer keeps memory up to this size for the next bytes.
-const SPARE_LEN_MAX: usize = 64 * 1024;
+/// An empty buffer keeps memory up to this size for the next bytes. More would add up over thousands of idle connections.
+const SPARE_LEN_MAX: usize = 1024;
 
 /// A kept object of this size is not joined with the next one yet.
 const APART_LEN_MIN: usize = 16 * 1024;

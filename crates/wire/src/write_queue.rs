@@ -22,6 +22,9 @@ pub const SEND_AT_ONCE_LEN: usize = 16 * 1024;
 /// also asyncio's default high-water mark.
 pub const QUEUED_LEN_MAX: usize = 64 * 1024;
 
+/// The same where more is expected: each send the less saves the kernel's acknowledgements, too.
+pub const QUEUED_LEN_MAX_WITH_MORE: usize = 256 * 1024;
+
 /// Pieces up to this length are copied together. A longer copy costs more than what one more piece costs in the kernel.
 const JOIN_LEN_MAX: usize = 1024;
 
@@ -62,6 +65,7 @@ pub struct WriteQueue<B> {
     head_sent: usize,
     len: usize,
     blocked: bool,
+    expects_more: bool,
 }
 
 #[derive(Debug)]
@@ -88,6 +92,7 @@ impl<B> Default for WriteQueue<B> {
             head_sent: 0,
             len: 0,
             blocked: false,
+            expects_more: false,
         }
     }
 }
@@ -111,10 +116,22 @@ impl<B: AsRef<[u8]>> WriteQueue<B> {
         self.blocked
     }
 
+    /// Are several writes expected in a turn? Then large ones, too, are queued, and leave together.
+    #[inline]
+    pub fn expect_more(&mut self, expects_more: bool) {
+        self.expects_more = expects_more;
+    }
+
+    /// What [`expect_more`](Self::expect_more) said last.
+    #[inline]
+    pub fn expects_more(&self) -> bool {
+        self.expects_more
+    }
+
     /// Where `len` new bytes should go.
     #[inline]
     pub fn admit(&self, len: usize) -> Admission {
-        if self.len == 0 && len >= SEND_AT_ONCE_LEN {
+        if self.len == 0 && len >= SEND_AT_ONCE_LEN && !self.expects_more {
             Admission::Send
         } else {
             Admission::Queue
@@ -125,9 +142,14 @@ impl<B: AsRef<[u8]>> WriteQueue<B> {
     /// high-water mark: beyond it, it has to be told whether the kernel takes them).
     #[inline]
     pub fn after_queueing(&self, len_max: usize) -> Next {
+        let flush_len = if self.expects_more {
+            QUEUED_LEN_MAX_WITH_MORE
+        } else {
+            QUEUED_LEN_MAX
+        };
         if self.blocked {
             Next::Wait
-        } else if self.len >= QUEUED_LEN_MAX || self.len > len_max {
+        } else if self.len >= flush_len || self.len > len_max {
             Next::FlushNow
         } else {
             Next::FlushLater
@@ -146,6 +168,24 @@ impl<B: AsRef<[u8]>> WriteQueue<B> {
             self.head = Some(Piece::Kept(bytes));
         } else if len > JOIN_LEN_MAX || !self.join(bytes.as_ref()) {
             self.rest.push_back(Piece::Kept(bytes));
+        }
+    }
+
+    /// Queues bytes that nobody else needs.
+    #[inline]
+    pub fn push_owned(&mut self, bytes: Vec<u8>) {
+        if self.head.is_some() && bytes.len() <= JOIN_LEN_MAX {
+            return self.push_copy(&bytes);
+        }
+        if bytes.is_empty() {
+            return;
+        }
+        self.len += bytes.len();
+        let piece = Piece::Joined(bytes);
+        if self.head.is_none() {
+            self.head = Some(piece);
+        } else {
+            self.rest.push_back(piece);
         }
     }
 

@@ -1,14 +1,12 @@
 //! The stream buffer against one plain vector, and the search for separators against the plainest one.
 
+use model::{Buffer, Call, run, taken};
 use proptest::prelude::*;
 use wire::stream_buffer::search;
-use wire::{Search, Separators, StreamBuffer};
+use wire::{Search, Separators};
 
-type Buffer = StreamBuffer<Vec<u8>>;
-
-fn taken(buffer: &mut Buffer, len: usize) -> (bool, Vec<u8>) {
-    buffer.take(len, |whole| (true, whole), |part| (false, part.to_vec()))
-}
+#[path = "models/stream_buffer.rs"]
+mod model;
 
 #[test]
 fn a_message_read_as_a_whole_is_not_copied() {
@@ -115,15 +113,6 @@ fn bytes_that_others_took_are_no_error() {
     assert_eq!(scanned, 5);
 }
 
-#[derive(Clone, Debug)]
-enum Call {
-    Keep(Vec<u8>),
-    Copy(Vec<u8>),
-    Take(usize),
-    Consume(usize),
-    Clear,
-}
-
 fn calls() -> impl Strategy<Value = Vec<Call>> {
     let bytes = || {
         prop_oneof![
@@ -131,14 +120,23 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
             1 => (15_000_usize..18_000, any::<u8>()).prop_map(|(len, byte)| vec![byte; len]),
         ]
     };
+    // Of few different bytes, so that something is found.
+    let separator = || prop::collection::vec(0_u8..3, 1..4);
+    let few = || prop::collection::vec(0_u8..3, 0..40);
     let call = prop_oneof![
+        2 => few().prop_map(Call::Keep),
+        1 => few().prop_map(Call::Copy),
+        2 => (prop::collection::vec(separator(), 1..4), -1_i64..60).prop_map(|(all, limit)| Call::Look(all, limit)),
+        3 => Just(Call::LookAgain),
         4 => bytes().prop_map(Call::Keep),
         2 => bytes().prop_map(Call::Copy),
         4 => (0_usize..60).prop_map(Call::Take),
         1 => Just(Call::Take(usize::MAX)),
         1 => (15_000_usize..18_000).prop_map(Call::Take),
         2 => (0_usize..=256).prop_map(Call::Consume),
+        1 => (0_usize..40).prop_map(Call::ConsumeAllBut),
         1 => Just(Call::Clear),
+        1 => Just(Call::Bytes),
     ];
     prop::collection::vec(call, 1..60)
 }
@@ -146,35 +144,7 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
 proptest! {
     #[test]
     fn every_byte_is_read_once_and_in_order(calls in calls()) {
-        let (mut buffer, mut model) = (Buffer::default(), Vec::new());
-        for call in calls {
-            match call {
-                Call::Keep(bytes) => {
-                    model.extend_from_slice(&bytes);
-                    buffer.push(bytes);
-                }
-                Call::Copy(bytes) => {
-                    model.extend_from_slice(&bytes);
-                    buffer.push_copy(&bytes);
-                }
-                Call::Take(len) => {
-                    let expected: Vec<u8> = model.drain(..len.min(model.len())).collect();
-                    prop_assert_eq!(taken(&mut buffer, len).1, expected);
-                }
-                Call::Consume(part) => {
-                    let len = model.len() * part / 256;
-                    model.drain(..len);
-                    buffer.consume(len);
-                }
-                Call::Clear => {
-                    model.clear();
-                    buffer.clear();
-                }
-            }
-            prop_assert_eq!(buffer.bytes(), &model[..]);
-            prop_assert_eq!(buffer.len(), model.len());
-            prop_assert_eq!(buffer.is_empty(), model.is_empty());
-        }
+        run(calls);
     }
 
     /// However the bytes arrive in parts, the answer is the one for all that is needed of them at once.

@@ -1,23 +1,14 @@
-//! The write queue against the plainest model there is: one vector of bytes. Whatever is pushed, joined, cut by short
-//! sends and refused, the kernel sees every byte once and in order.
+//! The write queue against a model (`models/write_queue.rs`), and its thresholds one by one.
 
 use std::io::IoSlice;
 
+use model::{Call, Queue, run, shown};
 use proptest::prelude::*;
-use wire::write_queue::{QUEUED_LEN_MAX, SEND_AT_ONCE_LEN};
-use wire::{Admission, Next, WriteQueue};
+use wire::write_queue::{QUEUED_LEN_MAX, QUEUED_LEN_MAX_WITH_MORE, SEND_AT_ONCE_LEN};
+use wire::{Admission, Next};
 
-type Queue = WriteQueue<Vec<u8>>;
-
-#[derive(Clone, Debug)]
-enum Call {
-    Keep(usize),
-    Copy(usize),
-    /// The kernel takes this part (of 256) of what it is shown.
-    Send(usize),
-    Writable,
-    Clear,
-}
+#[path = "models/write_queue.rs"]
+mod model;
 
 fn calls() -> impl Strategy<Value = Vec<Call>> {
     // Lengths around each threshold, and many small ones.
@@ -29,84 +20,20 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
     ];
     let call = prop_oneof![
         4 => len.clone().prop_map(Call::Keep),
-        3 => len.prop_map(Call::Copy),
+        3 => len.clone().prop_map(Call::Copy),
+        1 => len.prop_map(Call::Give),
         3 => (0_usize..=256).prop_map(Call::Send),
         1 => Just(Call::Writable),
+        1 => any::<bool>().prop_map(Call::ExpectMore),
         1 => Just(Call::Clear),
     ];
     prop::collection::vec(call, 1..120)
 }
 
-/// Different bytes each time, so that a repeated or a lost piece shows.
-fn fresh_bytes(counter: &mut u32, len: usize) -> Vec<u8> {
-    (0..len)
-        .map(|_| {
-            *counter = counter.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (*counter >> 24) as u8
-        })
-        .collect()
-}
-
-fn shown(queue: &Queue, pieces_max: usize) -> Vec<u8> {
-    let mut slices = vec![IoSlice::new(&[]); pieces_max];
-    let count = queue.gather(&mut slices);
-    assert!(slices[..count].iter().all(|slice| !slice.is_empty()));
-    slices[..count].iter().flat_map(|slice| slice.to_vec()).collect()
-}
-
 proptest! {
     #[test]
     fn every_byte_is_shown_once_and_in_order(calls in calls(), pieces_max in 1_usize..5) {
-        let mut queue = Queue::default();
-        let mut model = Vec::new();
-        let mut counter = 1;
-        for call in calls {
-            match call {
-                Call::Keep(len) => {
-                    let bytes = fresh_bytes(&mut counter, len);
-                    model.extend_from_slice(&bytes);
-                    queue.push(bytes);
-                }
-                Call::Copy(len) => {
-                    let bytes = fresh_bytes(&mut counter, len);
-                    model.extend_from_slice(&bytes);
-                    queue.push_copy(&bytes);
-                }
-                Call::Send(part) => {
-                    if queue.is_blocked() {
-                        continue;
-                    }
-                    let bytes = match queue.single() {
-                        Some(bytes) => bytes.to_vec(),
-                        None => shown(&queue, pieces_max),
-                    };
-                    prop_assert_eq!(&bytes[..], &model[..bytes.len()]);
-                    let taken = bytes.len() * part / 256;
-                    queue.sent(taken);
-                    if taken < bytes.len() {
-                        queue.block();
-                    }
-                    model.drain(..taken);
-                }
-                Call::Writable => queue.unblock(),
-                Call::Clear => {
-                    queue.clear();
-                    model.clear();
-                }
-            }
-            prop_assert_eq!(queue.len(), model.len());
-            prop_assert_eq!(queue.is_empty(), model.is_empty());
-            prop_assert!(!queue.is_empty() || !queue.is_blocked());
-            prop_assert_eq!(queue.pieces().collect::<Vec<_>>().concat(), &model[..]);
-            let expected = if queue.is_blocked() {
-                Next::Wait
-            } else if model.len() >= QUEUED_LEN_MAX || model.len() > 100 {
-                Next::FlushNow
-            } else {
-                Next::FlushLater
-            };
-            prop_assert_eq!(queue.after_queueing(100), expected);
-        }
+        run(calls, pieces_max, 100);
     }
 }
 
@@ -126,6 +53,24 @@ fn the_default_limits_flush_at_the_high_water_mark() {
     assert_eq!(queue.after_queueing(64 * 1024), Next::FlushLater);
     queue.push(vec![0; 1]);
     assert_eq!(queue.after_queueing(64 * 1024), Next::FlushNow);
+}
+
+#[test]
+fn where_more_is_expected_large_pieces_leave_together() {
+    let mut queue = Queue::default();
+    queue.expect_more(true);
+    assert!(queue.expects_more());
+    assert_eq!(queue.admit(SEND_AT_ONCE_LEN), Admission::Queue);
+    queue.push(vec![0; QUEUED_LEN_MAX]);
+    assert_eq!(queue.after_queueing(QUEUED_LEN_MAX), Next::FlushLater);
+    queue.push(vec![0; 1]);
+    assert_eq!(queue.after_queueing(QUEUED_LEN_MAX), Next::FlushNow);
+    assert_eq!(queue.after_queueing(usize::MAX), Next::FlushLater);
+    queue.push(vec![0; QUEUED_LEN_MAX_WITH_MORE]);
+    assert_eq!(queue.after_queueing(usize::MAX), Next::FlushNow);
+    queue.clear();
+    queue.expect_more(false);
+    assert_eq!(queue.admit(SEND_AT_ONCE_LEN), Admission::Send);
 }
 
 #[test]

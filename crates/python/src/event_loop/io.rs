@@ -4,10 +4,14 @@
 //! event never reaches the next user of a descriptor number.
 
 use super::EventLoop;
-use crate::ffi::error::{PyResult, os_error, value_error};
+use crate::ffi::error::{self, PyResult, os_error, value_error};
 use crate::ffi::{Args, Native, Obj, Own, Raw, call, context};
-use crate::handle::{CANCELLED, Handle, REPEATING};
+use crate::handle::{CANCELLED, Handle, REPEATING, keep_repr};
 use crate::operation::Operation;
+use crate::transport::datagram::DatagramTransport;
+use crate::transport::endpoint::Endpoint;
+use crate::transport::pipe::{ReadPipe, WritePipe};
+use crate::transport::sendfile::Sendfile;
 use crate::transport::stream::StreamTransport;
 use reactor::{Readiness, Registry, Token};
 
@@ -18,7 +22,52 @@ pub(crate) enum Side {
     Write,
 }
 
+/// The objects that `add_reader` and `add_writer` were given in place of descriptors, by descriptor.
+///
+/// A closed socket no longer knows its number, and who closes one may still take its callbacks away by the object, as
+/// with the stdlib's selectors. An entry counts only for the use of the descriptor it was made for (the token).
+#[derive(Default)]
+pub(crate) struct WatchedFiles {
+    files: Vec<Option<(u64, Obj)>>,
+}
+
+impl WatchedFiles {
+    /// Gives back what was there before, which must be dropped where Python code may run.
+    #[must_use]
+    fn put(&mut self, fd: i32, token: u64, file: Obj) -> Option<(u64, Obj)> {
+        let index = fd as usize;
+        if index >= self.files.len() {
+            self.files.resize_with(index + 1, || None);
+        }
+        self.files[index].replace((token, file))
+    }
+
+    #[must_use]
+    fn take(&mut self, fd: i32) -> Option<(u64, Obj)> {
+        self.files.get_mut(fd as usize)?.take()
+    }
+
+    /// The use of a descriptor that was registered by this very object.
+    fn find(&self, file: Raw) -> Option<(i32, u64)> {
+        self.files.iter().enumerate().find_map(|(fd, entry)| match entry {
+            Some((token, known)) if known.as_ptr() == file => Some((fd as i32, *token)),
+            _ => None,
+        })
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = Raw> + '_ {
+        self.files.iter().flatten().map(|(_, file)| file.as_ptr())
+    }
+}
+
 impl EventLoop {
+    /// Runs `change` on the watched files; it must not run Python code.
+    #[inline]
+    fn with_watched_files<T>(&self, change: impl FnOnce(&mut WatchedFiles) -> T) -> T {
+        // SAFETY: I2.
+        change(unsafe { &mut *self.inner().watched_files.get() })
+    }
+
     /// Runs `change` on the fd table; it must not run Python code. None once the loop is closed.
     #[inline]
     pub(crate) fn with_registry<T>(&self, change: impl FnOnce(&mut Registry<Obj>) -> T) -> Option<T> {
@@ -108,15 +157,57 @@ impl EventLoop {
 
     #[inline]
     fn tell(&self, owner: Obj, side: Side) -> PyResult<()> {
-        if let Some(transport) = StreamTransport::of(owner.as_ptr()) {
+        if let Some(transport) = StreamTransport::of_exact(owner.as_ptr()) {
             return transport.on_ready(self, side);
         }
         if let Some(operation) = Operation::of_exact(owner.as_ptr()) {
             return operation.on_ready(self);
         }
+        if Handle::check_exact(owner.as_ptr()) {
+            // SAFETY: just checked.
+            let handle = unsafe { Own::<Handle>::from_obj_unchecked(owner) };
+            return self.tell_handle(handle);
+        }
+        if let Some(transport) = DatagramTransport::of_exact(owner.as_ptr()) {
+            return transport.on_ready(self, side);
+        }
+        if let Some(pipe) = ReadPipe::of_exact(owner.as_ptr()) {
+            return pipe.on_ready(self, side);
+        }
+        if let Some(pipe) = WritePipe::of_exact(owner.as_ptr()) {
+            return pipe.on_ready(self, side);
+        }
+        if let Some(sendfile) = Sendfile::of_exact(owner.as_ptr()) {
+            return sendfile.on_ready(self);
+        }
+        self.tell_subclass(owner, side)
+    }
+
+    #[cold]
+    fn tell_subclass(&self, owner: Obj, side: Side) -> PyResult<()> {
+        if let Some(transport) = StreamTransport::of(owner.as_ptr()) {
+            return transport.on_ready(self, side);
+        }
+        if let Some(transport) = DatagramTransport::of(owner.as_ptr()) {
+            return transport.on_ready(self, side);
+        }
+        if let Some(pipe) = ReadPipe::of(owner.as_ptr()) {
+            return pipe.on_ready(self, side);
+        }
+        if let Some(pipe) = WritePipe::of(owner.as_ptr()) {
+            return pipe.on_ready(self, side);
+        }
         // SAFETY: owners are transports, operations or handles.
-        let handle = unsafe { Own::<Handle>::from_obj_unchecked(owner) };
-        self.run_handle(handle)
+        self.tell_handle(unsafe { Own::<Handle>::from_obj_unchecked(owner) })
+    }
+
+    #[inline]
+    fn tell_handle(&self, handle: Own<Handle>) -> PyResult<()> {
+        if self.is_debug() {
+            self.run_handle_timed(handle)
+        } else {
+            self.run_handle(handle)
+        }
     }
 
     fn add_callback(&self, args: Args<'_>, side: Side) -> PyResult<Obj> {
@@ -127,7 +218,8 @@ impl EventLoop {
             ));
         };
         self.check_open()?;
-        let fd = fileno(*fd)?;
+        let file = *fd;
+        let fd = fileno(file)?;
         let context = match args.context_only("_add_callback", &[])? {
             Some(context) => Obj::from_borrowed(context),
             None => context::copy_current()?,
@@ -135,6 +227,11 @@ impl EventLoop {
         let handle = Handle::create(self, *callback, arguments, context)?;
         handle.put(REPEATING, true);
         let previous = self.set_owner(fd, side, handle.obj())?;
+        if !is_int(file)
+            && let Some(token) = self.with_registry(|registry| registry.token(fd)).flatten()
+        {
+            drop(self.with_watched_files(|files| files.put(fd, token, Obj::from_borrowed(file))));
+        }
         retire(previous);
         Ok(handle.into_obj())
     }
@@ -143,30 +240,31 @@ impl EventLoop {
         if self.is_closed() {
             return Ok(false);
         }
-        let fd = fileno(fd)?;
+        let fd = match fileno(fd) {
+            Ok(fd) => fd,
+            Err(raised) => match self.descriptor_of_closed(fd) {
+                Some(fd) => {
+                    error::clear();
+                    fd
+                }
+                None => return Err(raised),
+            },
+        };
         let previous = self.clear_owner(fd, side);
         let found = previous.is_some();
+        if self.with_registry(|registry| registry.token(fd)).flatten().is_none() {
+            drop(self.with_watched_files(|files| files.take(fd)));
+        }
         retire(previous);
         Ok(found)
     }
 
-    /// Keeps `transport`'s queued writes for the end of the turn.
-    #[inline]
-    pub(crate) fn flush_later(&self, transport: Own<StreamTransport>) {
-        // SAFETY: I2; pushing runs no Python code.
-        unsafe { (*self.inner().unflushed.get()).push(transport) };
-    }
-
-    /// Sends what transports queued in this turn.
-    #[inline]
-    pub(crate) fn flush_writes(&self) {
-        loop {
-            // SAFETY: I2; the transport is moved out before it runs.
-            let Some(transport) = (unsafe { (*self.inner().unflushed.get()).pop() }) else {
-                return;
-            };
-            transport.flush(self);
-        }
+    /// The descriptor that `file`, which cannot tell it any more, was registered with and that is still of that use.
+    #[cold]
+    fn descriptor_of_closed(&self, file: Raw) -> Option<i32> {
+        let (fd, token) = self.with_watched_files(|files| files.find(file))?;
+        let current = self.with_registry(|registry| registry.token(fd)).flatten();
+        (current == Some(token)).then_some(fd)
     }
 }
 
@@ -174,15 +272,21 @@ impl EventLoop {
 pub(crate) fn retire(previous: Option<Obj>) {
     if let Some(handle) = previous.as_ref().and_then(|owner| Handle::of(owner.as_ptr())) {
         handle.put(CANCELLED, true);
+        if handle.native_loop().is_some_and(EventLoop::is_debug) && keep_repr(handle).is_err() {
+            error::write_unraisable(handle.raw());
+        }
         handle.release();
     }
 }
 
+fn is_int(file: Raw) -> bool {
+    // SAFETY: A1.
+    unsafe { crate::ffi::c::PyLong_Check(file) != 0 }
+}
+
 /// A descriptor number, or an object with `fileno()`, with `selectors`' texts.
 pub(crate) fn fileno(file: Raw) -> PyResult<i32> {
-    // SAFETY: A1.
-    let is_int = unsafe { crate::ffi::c::PyLong_Check(file) } != 0;
-    let fd = if is_int {
+    let fd = if is_int(file) {
         call::as_i64(file)?
     } else {
         let found =

@@ -8,6 +8,8 @@
 //! - I3: `current` is null or the task being stepped, which its stepper keeps alive.
 //! - I4: `all` in `REGISTRY_OF_LOOPS` holds exactly the initialised loops.
 
+mod batches;
+mod bursts;
 pub(crate) mod io;
 pub(crate) mod ready;
 pub(crate) mod run_once;
@@ -17,11 +19,11 @@ mod views;
 use crate::ffi::error::{PyResult, os_error, runtime_error, type_error};
 use crate::ffi::trampoline::{self, fastcall, noargs, onearg, property};
 use crate::ffi::types::TypeSpec;
-use crate::ffi::{Args, Native, Obj, Own, Raised, Raw, Slot, c, call, object, slot, thread, types};
+use crate::ffi::{Args, Native, Obj, Raised, Raw, Slot, c, call, object, slot, thread, types};
+use crate::future::Future;
 use crate::operation::KnownSockets;
 use crate::state::state;
 use crate::task::{Task, TaskList};
-use crate::transport::stream::StreamTransport;
 use reactor::{Events, Inbox, Registry, TickClock, TimerQueue, Waker};
 use ready::{Entry, ReadyQueue, is_unique};
 use std::cell::{Cell, UnsafeCell};
@@ -44,9 +46,14 @@ pub(crate) struct EventLoop {
     closed: Cell<bool>,
     stopping: Cell<bool>,
     plain: Cell<bool>,
+    /// Between the beginning and the end of `run_turns`, the outermost if they nest.
+    in_run: Cell<bool>,
+    /// How many futures in `timers` the collector does not track.
+    pub(crate) hidden_sleeps: Cell<usize>,
     /// `asyncio.tasks.Task` or `asyncio.futures.Future` is a class neither asyncio's nor ours.
     pub(crate) other_classes: Cell<bool>,
     plain_timers: Cell<bool>,
+    plain_posts: Cell<bool>,
     /// A poll is due at the next turn, whatever the counters say.
     pub(crate) force_poll: Cell<bool>,
     /// A wait recently found the GIL taken when it came back.
@@ -77,11 +84,14 @@ pub(crate) struct Inner {
     pub(crate) waker: Waker,
     pub(crate) events: UnsafeCell<Events>,
     pub(crate) posted: UnsafeCell<Vec<Entry>>,
-    pub(crate) unflushed: UnsafeCell<Vec<Own<StreamTransport>>>,
+    bursts: bursts::Bursts,
+    batches: batches::Batches,
+    pub(super) watched_files: UnsafeCell<io::WatchedFiles>,
     receive_buffer: UnsafeCell<Vec<MaybeUninit<u8>>>,
     known_sockets: UnsafeCell<KnownSockets>,
     pub(crate) tick_clock: UnsafeCell<TickClock>,
     pub(crate) last_poll_ticks: Cell<u64>,
+    pub(crate) last_poll_turn: Cell<u32>,
     pub(crate) poll_interval_ticks: Cell<u64>,
     pub(crate) entries_since_poll: Cell<usize>,
     /// Counts turns, for writes: which are of the same one. Starts at 1; transports start at 0.
@@ -225,6 +235,23 @@ impl EventLoop {
         self.thread.get() != 0
     }
 
+    /// The run is over: what it kept alive is for the collector to look at.
+    pub(crate) fn show_hidden(&self) {
+        self.tasks().show_all();
+        if self.hidden_sleeps.get() > 0 {
+            // SAFETY: I2; nothing below runs Python code.
+            unsafe { (*self.inner().timers.get()).iter() }
+                .filter_map(Entry::as_future)
+                .for_each(Future::show);
+        }
+    }
+
+    /// Does it run turns until `stop()`? Whoever runs single turns is not meant.
+    #[inline]
+    pub(crate) fn is_in_run(&self) -> bool {
+        self.in_run.get()
+    }
+
     /// Entries may be put into the queue directly: no subclass overrides `call_soon`.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
@@ -235,6 +262,12 @@ impl EventLoop {
     #[inline]
     pub(crate) fn has_plain_timers(&self) -> bool {
         self.plain_timers.get()
+    }
+
+    /// Other threads may put entries into the inbox directly: no subclass overrides `call_soon_threadsafe`.
+    #[inline]
+    pub(crate) fn has_plain_posts(&self) -> bool {
+        self.plain_posts.get()
     }
 
     #[inline]
@@ -316,11 +349,12 @@ impl EventLoop {
         self.closed.set(true);
         let inner = self.inner();
         // SAFETY: I2; all are taken out first and dropped last: dropping runs Python code.
-        let (timers, registry, unflushed) = unsafe {
+        let (timers, registry, unflushed, files) = unsafe {
             (
                 (*inner.timers.get()).drain(),
                 (*inner.registry.get()).take(),
-                std::mem::take(&mut *inner.unflushed.get()),
+                inner.bursts.take_all(),
+                std::mem::take(&mut *inner.watched_files.get()),
             )
         };
         let posted = inner.inbox.close();
@@ -340,7 +374,7 @@ impl EventLoop {
             }
         }
         let known_sockets = self.known_sockets(KnownSockets::take_all);
-        drop((ready, timers, posted, owners, unflushed, known_sockets));
+        drop((ready, timers, posted, owners, unflushed, files, known_sockets));
         drop(tasks);
         Ok(())
     }
@@ -410,11 +444,14 @@ unsafe extern "C" fn new(kind: *mut c::PyTypeObject, _args: Raw, _kwargs: Raw) -
                 waker,
                 events: UnsafeCell::new(Events::with_capacity(128)),
                 posted: UnsafeCell::new(Vec::new()),
-                unflushed: UnsafeCell::new(Vec::new()),
+                bursts: bursts::Bursts::default(),
+                batches: batches::Batches::default(),
+                watched_files: UnsafeCell::new(io::WatchedFiles::default()),
                 receive_buffer: UnsafeCell::new(Vec::new()),
                 known_sockets: UnsafeCell::new(KnownSockets::new()),
                 tick_clock: UnsafeCell::new(TickClock::new()),
                 last_poll_ticks: Cell::new(0),
+                last_poll_turn: Cell::new(0),
                 poll_interval_ticks: Cell::new(0),
                 entries_since_poll: Cell::new(0),
                 turn_number: Cell::new(1),
@@ -441,6 +478,8 @@ unsafe extern "C" fn new(kind: *mut c::PyTypeObject, _args: Raw, _kwargs: Raw) -
         this.clock_resolution.set(1e-9);
         let uses_ours = |name| uses_our(kind.cast(), name);
         this.plain.set(uses_ours("call_soon")?);
+        this.plain_posts
+            .set(uses_ours("call_soon")? && uses_ours("call_soon_threadsafe")?);
         let plain_timers = uses_ours("call_later")? && uses_ours("call_at")? && uses_ours("time")?;
         this.plain_timers.set(plain_timers && uses_ours("create_future")?);
         Ok(instance)
@@ -490,6 +529,13 @@ unsafe extern "C" fn traverse(slf: Raw, visit: c::visitproc, arg: *mut c_void) -
     this.ready().for_each(&mut look);
     // SAFETY: I2; traversal runs no Python code.
     unsafe { (*this.inner().timers.get()).iter() }.for_each(&mut look);
+    // SAFETY: as above.
+    for file in unsafe { &*this.inner().watched_files.get() }.iter() {
+        visit!(file);
+    }
+    if code != 0 {
+        return code;
+    }
     // SAFETY: as above.
     if let Some(registry) = unsafe { &*this.inner().registry.get() } {
         registry.for_each(|owner| {
@@ -776,6 +822,7 @@ pub(crate) fn build_types(module: Raw) -> PyResult<Obj> {
         fastcall!(c"call_at", EventLoop, schedule::call_at, c"call_at($self, when, callback, *args, context=None)\n--\n\nCall callback(*args) at the loop time `when`; returns a TimerHandle."),
         noargs!(c"create_future", EventLoop, py_create_future, c"create_future($self, /)\n--\n\nA new Future bound to the loop."),
         fastcall!(c"create_task", EventLoop, schedule::create_task, c"create_task($self, coro, **kwargs)\n--\n\nSchedule a coroutine; returns a Task."),
+        crate::ffi::types::Method::fastcall(c"run_in_executor", crate::offload::run_in_executor_entry, c"run_in_executor($self, executor, func, *args)\n--\n\nCall func(*args) in an executor, the default one if that is None; returns a Future."),
         noargs!(c"get_debug", EventLoop, py_get_debug, c"get_debug($self, /)\n--\n\nTrue in debug mode."),
         fastcall!(c"_add_reader", EventLoop, io::add_reader, c"_add_reader($self, fd, callback, /, *args, context=None)\n--\n\nCall callback(*args) whenever fd is readable; returns a Handle."),
         fastcall!(c"_add_writer", EventLoop, io::add_writer, c"_add_writer($self, fd, callback, /, *args, context=None)\n--\n\nCall callback(*args) whenever fd is writable; returns a Handle."),

@@ -7,6 +7,7 @@
 use crate::ffi::{Native, Obj, Own};
 use crate::future::Future;
 use crate::handle::Handle;
+use crate::offload::Job;
 use crate::task::Task;
 use crate::timeouts::Alarm;
 use std::cell::UnsafeCell;
@@ -17,6 +18,7 @@ const TASK: u64 = 1;
 const FUTURE: u64 = 2;
 const READINESS: u64 = 3;
 const ALARM: u64 = 4;
+const JOB: u64 = 5;
 const TAGS: u64 = 7;
 
 /// What an entry asks the loop to do.
@@ -29,6 +31,8 @@ pub(crate) enum Work {
     Future(Own<Future>),
     /// A timeout's time is up.
     Alarm(Own<Alarm>),
+    /// What another thread did is done: complete the future.
+    Job(Own<Job>),
     /// A descriptor is ready, if the registration is still the one meant.
     Readiness { fd: i32, generation: u32, bits: u8 },
 }
@@ -59,6 +63,11 @@ impl Entry {
         Entry(alarm.into_obj().into_ptr() as u64 | ALARM)
     }
 
+    #[inline]
+    pub(crate) fn job(job: Own<Job>) -> Entry {
+        Entry(job.into_obj().into_ptr() as u64 | JOB)
+    }
+
     /// Descriptors have 24 bits: the kernel's own limit is 2^20 by default.
     #[inline]
     pub(crate) fn readiness(fd: i32, generation: u32, bits: u8) -> Entry {
@@ -80,6 +89,7 @@ impl Entry {
                 HANDLE => Work::Handle(Own::from_obj_unchecked(object())),
                 FUTURE => Work::Future(Own::from_obj_unchecked(object())),
                 ALARM => Work::Alarm(Own::from_obj_unchecked(object())),
+                JOB => Work::Job(Own::from_obj_unchecked(object())),
                 _ => Work::Readiness {
                     fd: (word >> 8 & 0xff_ffff) as i32,
                     generation: (word >> 32) as u32,
@@ -100,6 +110,12 @@ impl Entry {
         (self.0 & TAGS == HANDLE).then(|| unsafe { &*(self.0 as *const Handle) })
     }
 
+    /// The future it owns, if it is one.
+    pub(crate) fn as_future(&self) -> Option<&Future> {
+        // SAFETY: the tag tells the type; the entry keeps it alive.
+        (self.0 & TAGS == FUTURE).then(|| unsafe { &*((self.0 & !TAGS) as *const Future) })
+    }
+
     /// The alarm it owns, if it is one.
     pub(crate) fn as_alarm(&self) -> Option<&Alarm> {
         // SAFETY: the tag tells the type; the entry keeps it alive.
@@ -111,10 +127,7 @@ impl Entry {
     pub(crate) fn is_dead(&self) -> bool {
         match self.0 & TAGS {
             HANDLE => self.as_handle().is_some_and(Handle::is_cancelled),
-            FUTURE => {
-                // SAFETY: as above.
-                unsafe { &*((self.0 & !TAGS) as *const Future) }.is_settled()
-            }
+            FUTURE => self.as_future().is_some_and(Future::is_settled),
             ALARM => self.as_alarm().is_some_and(|alarm| !alarm.is_set()),
             _ => false,
         }

@@ -2,8 +2,10 @@
 //! ready when the turn began; at its end the transports' writes are flushed.
 //!
 //! Ready entries come first: a poll costs 150 ns, so it is made when nothing is ready, after 64 entries,
-//! after 20 µs, or when something asks for it (a timer that is due at once, the first turn of a run).
+//! after 20 µs, or when something asks for it (a timer that is due at once, the first turn of a run). The turn after a poll
+//! that brought something has more time: it is there for what woke up because of it.
 
+use super::bursts::FLUSH_EVERY_ENTRIES;
 use super::ready::{Entry, Work, is_unique};
 use super::{EventLoop, PARKING};
 use crate::ffi::error::{self, PyResult, restore, take};
@@ -20,6 +22,9 @@ use std::sync::atomic::Ordering;
 
 const POLL_EVERY_ENTRIES: usize = 64;
 const POLL_EVERY_NS: u64 = 20_000;
+/// How many times that, in the turn after a poll that brought something. Ten streams with a message each take longer than
+/// the 20 µs to receive, and a poll before their tasks run would be one for nothing.
+const NEXT_TURN_FACTOR: u64 = 8;
 /// Coming back from a wait later than this means that another thread held the GIL.
 const CONTENDED_NS: u64 = 100_000;
 /// For how many waits that is remembered.
@@ -32,17 +37,22 @@ struct Run<'a> {
     current: *const Task,
     entered: Raw,
     told: registry::Told,
+    /// The first `run_turns` of the loop.
+    is_outermost: bool,
 }
 
 impl<'a> Run<'a> {
-    fn begin(event_loop: &'a EventLoop) -> Run<'a> {
-        Run {
+    fn begin(event_loop: &'a EventLoop) -> PyResult<Run<'a>> {
+        // A nested run may wait for the answer to what the callback or task below it wrote.
+        event_loop.flush_writes()?;
+        Ok(Run {
             told: registry::put_aside(event_loop),
+            is_outermost: false,
             event_loop,
             running: EventLoop::set_running(event_loop),
             current: event_loop.replace_current(ptr::null()),
             entered: event_loop.entered.replace(ptr::null_mut()),
-        }
+        })
     }
 }
 
@@ -51,7 +61,14 @@ impl Drop for Run<'_> {
         // An exception may be on its way out.
         let interrupted = error::take_if_any();
         self.event_loop.leave_context();
-        self.event_loop.flush_writes();
+        while self.event_loop.flush_writes().is_err() {
+            // One end of the program is enough.
+            error::write_unraisable(ptr::null_mut());
+        }
+        if self.is_outermost {
+            self.event_loop.in_run.set(false);
+            self.event_loop.show_hidden();
+        }
         registry::withdraw(self.event_loop);
         self.event_loop.entered.set(self.entered);
         self.event_loop.replace_current(self.current);
@@ -70,7 +87,8 @@ impl EventLoop {
         self.check_fork()?;
         self.look_for_other_classes()?;
         let keep = self.own();
-        let run = Run::begin(self);
+        let mut run = Run::begin(self)?;
+        run.is_outermost = !self.in_run.replace(true);
         self.force_poll.set(true);
         let outcome = loop {
             if let Err(raised) = self.turn() {
@@ -91,7 +109,7 @@ impl EventLoop {
         self.check_fork()?;
         self.look_for_other_classes()?;
         let keep = self.own();
-        let run = Run::begin(self);
+        let run = Run::begin(self)?;
         self.force_poll.set(true);
         let outcome = self.turn();
         drop(run);
@@ -101,8 +119,10 @@ impl EventLoop {
 
     /// Runs one handle outside a turn (`Handle._run`): what runs now is set aside.
     pub(crate) fn run_handle_nested(&self, handle: &Own<Handle>) -> PyResult<()> {
-        let _run = Run::begin(self);
-        self.run_handle(handle.clone())
+        let _run = Run::begin(self)?;
+        self.run_handle(handle.clone())?;
+        self.leave_context();
+        self.flush_writes()
     }
 
     #[inline]
@@ -114,6 +134,8 @@ impl EventLoop {
         self.collect_posted();
         let mut todo = self.ready().len();
         if todo == 0 || self.is_poll_due(todo) {
+            // Signal handlers run there, in nobody's context.
+            self.leave_context();
             self.poll(if todo == 0 && !self.is_stopping() {
                 None
             } else {
@@ -130,16 +152,22 @@ impl EventLoop {
                 outcome = Err(raised);
                 break;
             }
-            if index % POLL_EVERY_ENTRIES == 0 {
+            if index % FLUSH_EVERY_ENTRIES == 0 {
                 // A long turn must not hold written bytes or signals back.
-                self.leave_context();
-                self.flush_writes();
-                thread::check_signals()?;
+                if self.has_unflushed() {
+                    self.leave_context();
+                    self.flush_writes()?;
+                }
+                if index % POLL_EVERY_ENTRIES == 0 {
+                    self.leave_context();
+                    thread::check_signals()?;
+                }
             }
         }
-        if outcome.is_ok() {
+        // Otherwise the context stays entered: a task that goes on next turn finds it so.
+        if outcome.is_ok() && self.has_unflushed() {
             self.leave_context();
-            self.flush_writes();
+            outcome = self.flush_writes();
         }
         outcome
     }
@@ -158,7 +186,9 @@ impl EventLoop {
                 || !(*inner.timers.get()).is_empty()
         };
         // Reading the tick counter costs as much as a small entry: only where something can become due.
-        watched && reactor::ticks().wrapping_sub(inner.last_poll_ticks.get()) > inner.poll_interval_ticks.get()
+        let turns = self.turn_number().wrapping_sub(inner.last_poll_turn.get());
+        let factor = if turns == 1 { NEXT_TURN_FACTOR } else { 1 };
+        watched && reactor::ticks().wrapping_sub(inner.last_poll_ticks.get()) > inner.poll_interval_ticks.get() * factor
     }
 
     /// Moves what other threads posted into the ready queue.
@@ -185,6 +215,7 @@ impl EventLoop {
         self.force_poll.set(false);
         let inner = self.inner();
         inner.entries_since_poll.set(0);
+        let ready_before = self.ready().len();
         // SAFETY: I2.
         let (fds, deadline) = unsafe {
             (
@@ -213,17 +244,20 @@ impl EventLoop {
             }
             self.collect_due_timers(now);
         }
-        self.note_poll(now);
+        self.note_poll(now, self.ready().len() > ready_before);
         thread::check_signals()?;
         self.check_fork()
     }
 
-    /// Remembers when the last poll was, in ticks.
+    /// Remembers when the last poll was, in ticks, and in which turn the last one that brought something.
     #[inline]
-    fn note_poll(&self, now: u64) {
+    fn note_poll(&self, now: u64, brought_something: bool) {
         let inner = self.inner();
         let ticks = reactor::ticks();
         inner.last_poll_ticks.set(ticks);
+        if brought_something {
+            inner.last_poll_turn.set(self.turn_number());
+        }
         if now != 0 || inner.poll_interval_ticks.get() == 0 {
             let now = if now == 0 { reactor::now_ns() } else { now };
             // SAFETY: I2.
@@ -243,6 +277,7 @@ impl EventLoop {
             };
             (registry.poller(), &mut *inner.events.get())
         };
+        self.limit_events(events);
         let waited = if timeout_ns == Some(0) {
             poller.wait(events, Some(0))
         } else {
@@ -354,6 +389,7 @@ impl EventLoop {
             }
             Work::Future(future) => finish_sleep(&future),
             Work::Alarm(alarm) => self.run_alarm(&alarm),
+            Work::Job(job) => job.complete(self),
             Work::Readiness { fd, generation, bits } => self.dispatch(fd, generation, bits),
         }
     }
@@ -386,11 +422,13 @@ impl EventLoop {
         }
         let outcome = step::run(&task, self);
         if let Err(Raised) = outcome {
+            task.show();
             return self.task_step_failed(&task);
         }
         if task.future.is_done() {
             // The last reference may go here, and its report runs in the task's context again.
             self.leave_context();
+            task.show_if_held();
         }
         Ok(())
     }
@@ -496,7 +534,7 @@ impl EventLoop {
 
     /// Debug mode: reports callbacks that took too long.
     #[cold]
-    fn run_handle_timed(&self, handle: Own<Handle>) -> PyResult<()> {
+    pub(crate) fn run_handle_timed(&self, handle: Own<Handle>) -> PyResult<()> {
         let begin = reactor::now_ns();
         // The default exception handler shows where the running handle was scheduled.
         call::setattr(self.raw(), names::current_handle(), handle.raw())?;
@@ -546,6 +584,7 @@ fn release_timer(handle: &Handle) {
 
 /// A sleep's time is up.
 fn finish_sleep(future: &Future) -> PyResult<()> {
+    future.show();
     if future.is_settled() {
         Ok(())
     } else {

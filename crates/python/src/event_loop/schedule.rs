@@ -12,6 +12,8 @@ use crate::timeouts::Alarm;
 use std::ffi::CStr;
 use std::ptr;
 
+/// With so many entries in the queue, a handle will wait long enough for the collector to come by.
+const BURST_LEN: usize = 64;
 /// Deadlines beyond this (292 years) are never.
 const NEVER_NS: u64 = i64::MAX as u64;
 
@@ -123,6 +125,25 @@ impl EventLoop {
     pub(crate) fn schedule_task(&self, task: Own<Task>) -> PyResult<()> {
         self.check_can_schedule()?;
         self.ready().push(Entry::task(task));
+        Ok(())
+    }
+
+    /// Queues `entry` from any thread, and wakes the loop. A closed one gives it back.
+    pub(crate) fn post(&self, entry: Entry) -> Result<(), Entry> {
+        if self.is_closed() {
+            return Err(entry);
+        }
+        if !self.is_running() || self.is_own_thread() {
+            // Behind what this thread scheduled before, as asyncio's one queue has it.
+            self.collect_posted();
+            self.ready().push(entry);
+            return Ok(());
+        }
+        let inner = self.inner();
+        if inner.inbox.push(entry)? {
+            inner.waker.notify();
+        }
+        // Who found it empty notifies: nothing of ours lets another thread come in between (A1).
         Ok(())
     }
 
@@ -290,6 +311,9 @@ pub(crate) fn call_soon(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
     }
     let context = context_of(args, "BaseEventLoop.call_soon")?;
     let handle = Handle::create(this, callback, arguments, context)?;
+    if this.ready().len() >= BURST_LEN {
+        handle.hide_context();
+    }
     this.ready().push(Entry::handle(handle.clone()));
     Ok(handle.into_obj())
 }
@@ -306,17 +330,12 @@ pub(crate) fn call_soon_threadsafe(this: &EventLoop, args: Args<'_>) -> PyResult
     let handle = Handle::create(this, callback, arguments, context)?;
     #[cfg(Py_3_14)]
     handle.put(crate::handle::SHARED, true);
-    if !this.is_running() || this.is_own_thread() {
-        // Behind what this thread scheduled before, as asyncio's one queue has it.
-        this.collect_posted();
-        this.ready().push(Entry::handle(handle.clone()));
-        return Ok(handle.into_obj());
+    if this.is_running() && !this.is_own_thread() {
+        handle.hide_context();
     }
-    let inner = this.inner();
-    if inner.inbox.push(Entry::handle(handle.clone())).is_err() {
-        return this.check_open().map(|()| handle.into_obj());
+    if this.post(Entry::handle(handle.clone())).is_err() {
+        this.check_open()?;
     }
-    inner.waker.notify();
     Ok(handle.into_obj())
 }
 

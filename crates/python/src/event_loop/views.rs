@@ -76,6 +76,10 @@ fn as_handle(event_loop: &EventLoop, entry: Entry) -> PyResult<Obj> {
             context::copy_current()?,
         ),
         Work::Alarm(alarm) => return alarm.to_handle(event_loop),
+        Work::Job(job) => {
+            let complete = call::getattr(job.raw(), call::interned("_complete")?.as_ptr())?;
+            return Ok(Handle::create(event_loop, complete.as_ptr(), &[], context::copy_current()?)?.into_obj());
+        }
         Work::Readiness { fd, generation, bits } => {
             let dispatch = call::interned("_dispatch")?;
             let function = call::getattr(event_loop.raw(), dispatch.as_ptr())?;

@@ -18,7 +18,7 @@ fn asks_true(child: &Obj, method: &str) -> PyResult<bool> {
 
 /// `futures.isfuture(object)`.
 #[inline]
-pub(super) fn is_future(object: Raw) -> PyResult<bool> {
+pub(crate) fn is_future(object: Raw) -> PyResult<bool> {
     if Future::of_final(object).is_some() {
         return Ok(true);
     }
@@ -27,13 +27,13 @@ pub(super) fn is_future(object: Raw) -> PyResult<bool> {
 
 /// Exactly a coroutine, the interpreter's or ours.
 #[inline]
-pub(super) fn is_plain_coroutine(object: Raw) -> bool {
+pub(crate) fn is_plain_coroutine(object: Raw) -> bool {
     let kind = object::type_of(object);
     kind == &raw mut c::PyCoro_Type || kind == state().types.operation()
 }
 
 #[inline]
-pub(super) fn is_done(child: &Obj) -> PyResult<bool> {
+pub(crate) fn is_done(child: &Obj) -> PyResult<bool> {
     match Future::of_final(child.as_ptr()) {
         Some(native) => Ok(native.is_done()),
         None => asks_true(child, "done"),
@@ -41,7 +41,7 @@ pub(super) fn is_done(child: &Obj) -> PyResult<bool> {
 }
 
 #[inline]
-pub(super) fn is_cancelled(child: &Obj) -> PyResult<bool> {
+pub(crate) fn is_cancelled(child: &Obj) -> PyResult<bool> {
     match Future::of_final(child.as_ptr()) {
         Some(native) => Ok(native.state() == State::Cancelled),
         None => asks_true(child, "cancelled"),
@@ -50,7 +50,7 @@ pub(super) fn is_cancelled(child: &Obj) -> PyResult<bool> {
 
 /// `child.exception()` of one that is done and not cancelled: it counts as looked at.
 #[inline]
-pub(super) fn exception(child: &Obj) -> PyResult<Option<Obj>> {
+pub(crate) fn exception(child: &Obj) -> PyResult<Option<Obj>> {
     if let Some(native) = Future::of_final(child.as_ptr())
         && native.state() == State::Finished
     {
@@ -61,14 +61,14 @@ pub(super) fn exception(child: &Obj) -> PyResult<Option<Obj>> {
 }
 
 #[inline]
-pub(super) fn result(child: &Obj) -> PyResult<Obj> {
+pub(crate) fn result(child: &Obj) -> PyResult<Obj> {
     match Future::of_final(child.as_ptr()) {
         Some(native) => native.result(),
         None => call::call_method(names::result(), &[child.as_ptr()], None),
     }
 }
 
-pub(super) fn make_cancelled_error(child: &Obj) -> PyResult<Obj> {
+pub(crate) fn make_cancelled_error(child: &Obj) -> PyResult<Obj> {
     match Future::of_final(child.as_ptr()) {
         Some(native) => native.make_cancelled_error(),
         None => ask(child, "_make_cancelled_error"),
@@ -76,7 +76,7 @@ pub(super) fn make_cancelled_error(child: &Obj) -> PyResult<Obj> {
 }
 
 /// `child._cancel_message`.
-pub(super) fn cancel_message(child: &Obj) -> PyResult<Option<Obj>> {
+pub(crate) fn cancel_message(child: &Obj) -> PyResult<Option<Obj>> {
     let message = match Future::of_final(child.as_ptr()) {
         Some(native) => return Ok(native.cancel_message()),
         None => call::getattr(child.as_ptr(), call::interned("_cancel_message")?.as_ptr())?,
@@ -86,7 +86,7 @@ pub(super) fn cancel_message(child: &Obj) -> PyResult<Option<Obj>> {
 
 /// `futures._get_loop(child)`.
 #[inline]
-pub(super) fn event_loop(child: &Obj) -> PyResult<Obj> {
+pub(crate) fn event_loop(child: &Obj) -> PyResult<Obj> {
     match Future::of_final(child.as_ptr()) {
         Some(native) => Ok(native.event_loop.get_or_none()),
         None => call::call1(imports::stdlib_get_loop(), child.as_ptr()),
@@ -95,7 +95,7 @@ pub(super) fn event_loop(child: &Obj) -> PyResult<Obj> {
 
 /// Nobody but us holds it: it may be destroyed pending without a word.
 #[inline]
-pub(super) fn forget_silently(child: &Obj) -> PyResult<()> {
+pub(crate) fn forget_silently(child: &Obj) -> PyResult<()> {
     match Task::of_exact(child.as_ptr()) {
         Some(native) => {
             native.put(LOG_DESTROY, false);
@@ -111,7 +111,7 @@ pub(super) fn forget_silently(child: &Obj) -> PyResult<()> {
 
 /// `ensure_future(object, loop=loop)`.
 #[inline]
-pub(super) fn ensure_future(object: Raw, event_loop: Option<&Obj>) -> PyResult<Obj> {
+pub(crate) fn ensure_future(object: Raw, event_loop: Option<&Obj>) -> PyResult<Obj> {
     if let Some(native) = Future::of_final(object) {
         if event_loop.is_some_and(|event_loop| event_loop.as_ptr() != native.event_loop.ptr()) {
             return Err(value_error(
@@ -154,7 +154,7 @@ fn close_after_runtime_error(coroutine: Raw) {
 }
 
 /// The task that runs now, as the one that awaits; for 3.14's call graph.
-pub(super) fn awaiting_task() -> PyResult<Option<Obj>> {
+pub(crate) fn awaiting_task() -> PyResult<Option<Obj>> {
     if !cfg!(Py_3_14) {
         return Ok(None);
     }
@@ -167,7 +167,7 @@ pub(super) fn awaiting_task() -> PyResult<Option<Obj>> {
 
 /// The task that runs on `event_loop`. Where code has put a `current_task` of its own in `asyncio.tasks`, as those do
 /// that bring their own tasks, that one knows.
-pub(super) fn current_task(event_loop: &Obj) -> PyResult<Option<Obj>> {
+pub(crate) fn current_task(event_loop: &Obj) -> PyResult<Option<Obj>> {
     let task = registry::current_task_of(event_loop)?;
     if !task.is_none() {
         return Ok(Some(task));
@@ -182,12 +182,12 @@ pub(super) fn current_task(event_loop: &Obj) -> PyResult<Option<Obj>> {
 
 /// Notes, from 3.14 on, that `task` waits for `child`. A native one sees it from its callbacks.
 #[inline]
-pub(super) fn add_awaited_by(child: &Obj, task: Option<&Obj>) -> PyResult<()> {
+pub(crate) fn add_awaited_by(child: &Obj, task: Option<&Obj>) -> PyResult<()> {
     edge(child, task, "future_add_to_awaited_by")
 }
 
 #[inline]
-pub(super) fn discard_awaited_by(child: &Obj, task: Option<&Obj>) -> PyResult<()> {
+pub(crate) fn discard_awaited_by(child: &Obj, task: Option<&Obj>) -> PyResult<()> {
     edge(child, task, "future_discard_from_awaited_by")
 }
 

@@ -9,26 +9,30 @@
 //!   their turn before them.
 //! - I2: what `owner` is, the kind knows.
 
+use crate::ffi::collected::{self, collected};
 use crate::ffi::error::{PyResult, type_error};
 use crate::ffi::trampoline::{self, property};
 use crate::ffi::types::TypeSpec;
-use crate::ffi::{Native, Obj, Own, Raw, Slot, c, call, context, error, object, slot, types};
+use crate::ffi::{Native, Obj, Own, Raw, Slot, c, call, context, error, types};
 use crate::future::Future;
 use crate::state::{helper, names, state};
 use std::cell::Cell;
-use std::ffi::{c_int, c_void};
+use std::ffi::c_void;
 use std::mem::offset_of;
 use std::sync::atomic::Ordering;
 
 /// What a collector does; each is a static.
 pub(crate) struct Kind {
     /// Where asyncio has the function that it stands for; reprs show it.
-    pub(super) qualname: &'static str,
+    pub(crate) qualname: &'static str,
     /// `child` is done: must anything happen next turn? Runs no Python code.
-    pub(super) settle: fn(&Collector, &Future) -> bool,
+    pub(crate) settle: fn(&Collector, &Future) -> bool,
     /// The turn of a child that is done.
-    pub(super) run: fn(&Collector, &Obj) -> PyResult<()>,
+    pub(crate) run: fn(&Collector, &Obj) -> PyResult<()>,
 }
+
+/// A `mode` that no kind has.
+const CALLED_ALONE: u8 = u8::MAX;
 
 #[repr(C)]
 pub(crate) struct Collector {
@@ -37,11 +41,11 @@ pub(crate) struct Collector {
     kind: Cell<Option<&'static Kind>>,
     context: Slot,
     /// Whom it collects for (I2).
-    pub(super) owner: Slot,
+    pub(crate) owner: Slot,
     /// What else the kind needs.
-    pub(super) held: Slot,
+    pub(crate) held: Slot,
     /// The task that waits, from 3.14 on.
-    pub(super) task: Slot,
+    pub(crate) task: Slot,
     /// How many children there are; 0 as long as that is not known.
     pub(super) expected: Cell<usize>,
     pub(super) finished: Cell<usize>,
@@ -60,7 +64,7 @@ unsafe impl Native for Collector {
 }
 
 impl Collector {
-    pub(super) fn create(kind: &'static Kind) -> PyResult<Own<Collector>> {
+    pub(crate) fn create(kind: &'static Kind) -> PyResult<Own<Collector>> {
         let obj = types::allocate(Collector::type_object())?;
         // SAFETY: freshly made of this very type.
         let this = unsafe { Own::<Collector>::from_obj_unchecked(obj) };
@@ -132,7 +136,7 @@ impl Collector {
 
     /// `child.add_done_callback(self)`.
     #[inline]
-    pub(super) fn add_to(&self, child: &Obj) -> PyResult<()> {
+    pub(crate) fn add_to(&self, child: &Obj) -> PyResult<()> {
         let Some(native) = Future::of_final(child.as_ptr()) else {
             return call::call_method(names::add_done_callback(), &[child.as_ptr(), self.raw()], None).map(drop);
         };
@@ -179,6 +183,11 @@ impl Collector {
         self.run(&Obj::from_borrowed(child))
     }
 
+    /// It is no done callback: it is called without arguments.
+    pub(crate) fn may_be_called_alone(&self) {
+        self.mode.set(CALLED_ALONE);
+    }
+
     pub(super) fn run(&self, child: &Obj) -> PyResult<()> {
         let keep = self.own();
         match keep.kind.get() {
@@ -191,12 +200,16 @@ impl Collector {
 unsafe extern "C" fn called(callable: Raw, args: *const Raw, nargsf: usize, kwnames: Raw) -> Raw {
     trampoline::enter(|| {
         let count = nargsf & !c::PY_VECTORCALL_ARGUMENTS_OFFSET;
+        // SAFETY: a vectorcall's receiver.
+        let this = unsafe { &*callable.cast::<Collector>() };
+        if count == 0 && kwnames.is_null() && this.mode.get() == CALLED_ALONE {
+            return this.run(&Obj::none());
+        }
         if count != 1 || !kwnames.is_null() {
             return Err(type_error(&format!("a done callback takes the future ({count} given)")));
         }
-        // SAFETY: a vectorcall's receiver, and its one argument.
-        let (this, child) = unsafe { (&*callable.cast::<Collector>(), *args) };
-        this.take_turn(child)
+        // SAFETY: the one argument.
+        this.take_turn(unsafe { *args })
     })
 }
 
@@ -218,44 +231,7 @@ fn show_wrapped(this: &Collector) -> PyResult<Obj> {
     call::call1(helper("nested_function")?.as_ptr(), call::string(qualname)?.as_ptr())
 }
 
-unsafe extern "C" fn traverse(slf: Raw, visit: c::visitproc, arg: *mut c_void) -> c_int {
-    // SAFETY: tp_traverse's receiver.
-    let this = unsafe { &*slf.cast::<Collector>() };
-    let code = slot::visit_raw(object::type_of(slf).cast(), visit, arg);
-    if code != 0 {
-        return code;
-    }
-    for held in [&this.context, &this.owner, &this.held, &this.task] {
-        let code = held.traverse(visit, arg);
-        if code != 0 {
-            return code;
-        }
-    }
-    0
-}
-
-unsafe extern "C" fn clear(slf: Raw) -> c_int {
-    trampoline::enter(|| {
-        // SAFETY: tp_clear's receiver.
-        let this = unsafe { &*slf.cast::<Collector>() };
-        this.owner.clear();
-        this.held.clear();
-        this.task.clear();
-        this.context.clear();
-        Ok(())
-    })
-}
-
-unsafe extern "C" fn dealloc(slf: Raw) {
-    trampoline::enter_void(|| {
-        // SAFETY: tp_dealloc's receiver, a GC object; fields are dropped by `clear`.
-        unsafe {
-            c::PyObject_GC_UnTrack(slf.cast());
-            clear(slf);
-            types::free(slf);
-        }
-    });
-}
+collected!(Collector, this => this.owner, this.held, this.task, this.context);
 
 pub(super) fn build(module: Raw) -> PyResult<()> {
     let mut spec = TypeSpec::new(
@@ -273,12 +249,8 @@ pub(super) fn build(module: Raw) -> PyResult<()> {
         property!(c"__qualname__", Collector, show_qualname),
         property!(c"__wrapped__", Collector, show_wrapped),
     ];
-    spec.slots = vec![
-        (c::Py_tp_call, c::PyVectorcall_Call as *mut c_void),
-        (c::Py_tp_traverse, traverse as *mut c_void),
-        (c::Py_tp_clear, clear as *mut c_void),
-        (c::Py_tp_dealloc, dealloc as *mut c_void),
-    ];
+    spec.slots = vec![(c::Py_tp_call, c::PyVectorcall_Call as *mut c_void)];
+    spec.slots.extend(collected::slots::<Collector>());
     let made = spec.build(module)?;
     state().types.collector.store(made.into_ptr().cast(), Ordering::Relaxed);
     Ok(())

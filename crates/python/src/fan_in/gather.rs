@@ -8,10 +8,11 @@
 use super::child;
 use super::collector::{Collector, Kind};
 use crate::event_loop::EventLoop;
+use crate::ffi::collected::{self, collected};
 use crate::ffi::error::{PyResult, owned, type_error};
 use crate::ffi::trampoline::{self, fastcall, property};
 use crate::ffi::types::TypeSpec;
-use crate::ffi::{Args, Native, Obj, Own, Raw, Slot, args, c, call, object, slot, types};
+use crate::ffi::{Args, Native, Obj, Own, Raw, Slot, args, c, call, object, trash, types};
 use crate::future::{Future, State, current_event_loop};
 use crate::metaclass;
 use crate::state::{imports, state};
@@ -405,29 +406,7 @@ unsafe extern "C" fn init(slf: Raw, positional: Raw, keywords: Raw) -> c_int {
     })
 }
 
-unsafe extern "C" fn traverse(slf: Raw, visit: c::visitproc, arg: *mut c_void) -> c_int {
-    // SAFETY: tp_traverse's receiver.
-    let this = unsafe { &*slf.cast::<GatheringFuture>() };
-    for code in [
-        slot::visit_raw(object::type_of(slf).cast(), visit, arg),
-        this.children.traverse(visit, arg),
-    ] {
-        if code != 0 {
-            return code;
-        }
-    }
-    this.future.traverse(visit, arg)
-}
-
-unsafe extern "C" fn clear(slf: Raw) -> c_int {
-    trampoline::enter(|| {
-        // SAFETY: tp_clear's receiver.
-        let this = unsafe { &*slf.cast::<GatheringFuture>() };
-        this.children.clear();
-        this.future.clear();
-        Ok(())
-    })
-}
+collected!(GatheringFuture, this => weak this.future.weaklist; this.children, this.future);
 
 unsafe extern "C" fn dealloc(slf: Raw) {
     trampoline::enter_void(|| {
@@ -439,23 +418,8 @@ unsafe extern "C" fn dealloc(slf: Raw) {
         }
         // SAFETY: a GC object.
         unsafe { c::PyObject_GC_UnTrack(slf.cast()) };
-        crate::ffi::trash::free_shallowly(slf, free_dead);
+        trash::free_shallowly(slf, collected::free_dead::<GatheringFuture>);
     });
-}
-
-/// The rest of a dead, untracked object.
-fn free_dead(slf: Raw) {
-    // SAFETY: dead but whole.
-    let this = unsafe { &*slf.cast::<GatheringFuture>() };
-    if !this.future.weaklist_is_empty() {
-        // SAFETY: A1; the type has a weaklist offset.
-        unsafe { c::PyObject_ClearWeakRefs(slf) };
-    }
-    // SAFETY: fields are dropped by `clear`.
-    unsafe {
-        clear(slf);
-        types::free(slf);
-    }
 }
 
 pub(super) fn build(module: Raw, metaclass: Raw, future: Raw) -> PyResult<()> {
@@ -478,12 +442,8 @@ pub(super) fn build(module: Raw, metaclass: Raw, future: Raw) -> PyResult<()> {
         property!(c"_cancel_requested", GatheringFuture, show_cancel_requested),
         property!(c"__class__", GatheringFuture, class),
     ];
-    spec.slots = vec![
-        (c::Py_tp_init, init as *mut c_void),
-        (c::Py_tp_traverse, traverse as *mut c_void),
-        (c::Py_tp_clear, clear as *mut c_void),
-        (c::Py_tp_dealloc, dealloc as *mut c_void),
-    ];
+    spec.slots = vec![(c::Py_tp_init, init as *mut c_void)];
+    spec.slots.extend(collected::slots_with::<GatheringFuture>(dealloc));
     let made = spec.build(module)?;
     super::name_shortly(&made, "_GatheringFuture")?;
     state()

@@ -8,7 +8,7 @@
 //! Futures of other classes get the collector as an ordinary callback (`child.rs`).
 
 mod as_completed;
-mod child;
+pub(crate) mod child;
 mod collector;
 mod gather;
 mod shield;
@@ -16,7 +16,7 @@ mod task_group;
 mod wait;
 
 pub(crate) use as_completed::{as_completed, name_coroutines};
-pub(crate) use collector::Collector;
+pub(crate) use collector::{Collector, Kind};
 pub(crate) use gather::{GatheringFuture, gather};
 pub(crate) use shield::shield;
 

@@ -45,6 +45,13 @@ pub(crate) fn call(callable: Raw, args: &[Raw], kwnames: Option<&Obj>) -> PyResu
     owned(unsafe { c::PyObject_Vectorcall(callable, args.as_ptr(), args.len() - keywords, kwnames) })
 }
 
+/// Calls with a tuple, and a dictionary of keywords.
+pub(crate) fn call_with(callable: Raw, args: &Obj, keywords: Option<&Obj>) -> PyResult<Obj> {
+    let keywords = keywords.map_or(std::ptr::null_mut(), Obj::as_ptr);
+    // SAFETY: A1; a tuple, and a dict or NULL.
+    owned(unsafe { c::PyObject_Call(callable, args.as_ptr(), keywords) })
+}
+
 /// `args[0].name(*args[1:])`, then keyword values named by `kwnames`.
 pub(crate) fn call_method(name: Raw, args: &[Raw], kwnames: Option<&Obj>) -> PyResult<Obj> {
     let keywords = kwnames.map_or(0, |names| tuple_len(names.as_ptr()));
@@ -226,6 +233,13 @@ pub(crate) fn tuple_len(tuple: Raw) -> usize {
 pub(crate) fn tuple_item(tuple: Raw, index: usize) -> Raw {
     // SAFETY: callers pass a tuple and an index below its length.
     unsafe { c::PyTuple_GetItem(tuple, index as isize) }
+}
+
+/// `len(object)`
+pub(crate) fn len(object: &Obj) -> PyResult<usize> {
+    // SAFETY: A1.
+    let len = unsafe { c::PyObject_Size(object.as_ptr()) };
+    usize::try_from(len).map_err(|_| Raised)
 }
 
 pub(crate) fn list() -> PyResult<Obj> {

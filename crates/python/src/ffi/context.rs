@@ -18,6 +18,9 @@ pub(crate) fn enter(context: Raw) -> PyResult<()> {
 
 #[inline]
 pub(crate) fn exit(context: Raw) -> PyResult<()> {
+    // The thread state may have the last reference. It gives that back before the context has forgotten the one that
+    // was entered before it, and would take a reference of that with it.
+    let _kept = Obj::from_borrowed(context);
     // SAFETY: A1.
     status(unsafe { c::PyContext_Exit(context) })
 }

@@ -145,6 +145,26 @@ pub(crate) fn chain(exception: &Obj, context: &Obj) {
     unsafe { c::PyException_SetContext(exception.as_ptr(), context.clone().into_ptr()) };
 }
 
+/// Makes `exception` the one that is being handled (`sys.exc_info()`) until the guard is dropped.
+#[cold]
+pub(crate) fn handle(exception: &Obj) -> Handling {
+    // SAFETY: A1; a new reference or NULL.
+    let before = Obj::from_owned(unsafe { c::PyErr_GetHandledException() });
+    // SAFETY: A1; takes no reference of ours.
+    unsafe { c::PyErr_SetHandledException(exception.as_ptr()) };
+    Handling(before)
+}
+
+pub(crate) struct Handling(Option<Obj>);
+
+impl Drop for Handling {
+    fn drop(&mut self) {
+        let before = self.0.as_ref().map_or(std::ptr::null_mut(), Obj::as_ptr);
+        // SAFETY: A1; NULL means that none is.
+        unsafe { c::PyErr_SetHandledException(before) };
+    }
+}
+
 pub(crate) fn clear() {
     // SAFETY: A1.
     unsafe { c::PyErr_Clear() };

@@ -43,6 +43,10 @@ impl<const MAX: usize> FreeList<MAX> {
     /// Keeps a dead, untracked instance with its reference to its type; false when full (the caller frees it).
     #[inline]
     pub(crate) fn push(&self, raw: Raw) -> bool {
+        // A sanitizer knows that memory is dead only if it is given back.
+        if cfg!(feature = "no-free-lists") {
+            return false;
+        }
         // SAFETY: as `pop`.
         unsafe {
             let len = &mut *self.len.get();
@@ -56,20 +60,29 @@ impl<const MAX: usize> FreeList<MAX> {
     }
 }
 
-/// Gives a dead object its first reference. `PyObject_Init` would do it, too, for 5 ns more.
+/// Gives a dead object its first reference. `PyObject_Init` would do it, too, for 5 ns more; a debug build of Python
+/// counts all references there are, so there it does.
 ///
 /// # Safety
 /// `raw` is a dead object of type `kind`, reference count zero, still holding its type.
 #[inline]
 unsafe fn revive(raw: Raw, kind: *mut c::PyTypeObject) {
-    #[cfg(all(target_pointer_width = "64", target_endian = "little", not(Py_GIL_DISABLED)))]
+    #[cfg(all(
+        target_pointer_width = "64",
+        target_endian = "little",
+        not(any(Py_GIL_DISABLED, py_sys_config = "Py_REF_DEBUG"))
+    ))]
     {
         let _ = kind;
         // Of all versions the count's low half is the first 32 bits, flags (3.14) and overflow are zero.
         // SAFETY: the header begins with the count.
         unsafe { raw.cast::<u64>().write(1) };
     }
-    #[cfg(not(all(target_pointer_width = "64", target_endian = "little", not(Py_GIL_DISABLED))))]
+    #[cfg(not(all(
+        target_pointer_width = "64",
+        target_endian = "little",
+        not(any(Py_GIL_DISABLED, py_sys_config = "Py_REF_DEBUG"))
+    )))]
     // SAFETY: as the caller's; the reference to the type that `push` kept is counted again.
     unsafe {
         c::PyObject_Init(raw, kind);

@@ -7,6 +7,7 @@
 
 pub(crate) mod args;
 pub(crate) mod call;
+pub(crate) mod collected;
 pub(crate) mod context;
 pub(crate) mod error;
 pub(crate) mod freelist;

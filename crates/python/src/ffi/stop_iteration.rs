@@ -46,20 +46,31 @@ fn make(value: Obj) -> PyResult<Obj> {
 unsafe extern "C" fn dealloc(slf: Raw) {
     trampoline::enter_void(|| {
         let raw = slf.cast::<c::PyStopIterationObject>();
-        // SAFETY: a dead instance of our type; references are moved out and dropped last.
-        let dead = unsafe {
-            c::PyObject_GC_UnTrack(slf.cast());
-            [
-                ptr::replace(&raw mut (*raw).value, ptr::null_mut()),
-                ptr::replace(&raw mut (*raw).traceback, ptr::null_mut()),
-                ptr::replace(&raw mut (*raw).context, ptr::null_mut()),
-                ptr::replace(&raw mut (*raw).cause, ptr::null_mut()),
-                ptr::replace(&raw mut (*raw).dict, ptr::null_mut()),
-                ptr::replace(&raw mut (*raw).notes, ptr::null_mut()),
-            ]
+        // SAFETY: a dead instance of our type; the interpreter has taken its value out, and whoever caught it may have
+        // given it more.
+        let words = unsafe {
+            (*raw).value as usize
+                | (*raw).traceback as usize
+                | (*raw).context as usize
+                | (*raw).cause as usize
+                | (*raw).dict as usize
+                | (*raw).notes as usize
         };
-        for reference in dead {
-            drop(Obj::from_owned(reference));
+        if words != 0 {
+            // SAFETY: as above; references are moved out and dropped last.
+            let dead = unsafe {
+                [
+                    ptr::replace(&raw mut (*raw).value, ptr::null_mut()),
+                    ptr::replace(&raw mut (*raw).traceback, ptr::null_mut()),
+                    ptr::replace(&raw mut (*raw).context, ptr::null_mut()),
+                    ptr::replace(&raw mut (*raw).cause, ptr::null_mut()),
+                    ptr::replace(&raw mut (*raw).dict, ptr::null_mut()),
+                    ptr::replace(&raw mut (*raw).notes, ptr::null_mut()),
+                ]
+            };
+            for reference in dead {
+                drop(Obj::from_owned(reference));
+            }
         }
         if !FREE.push(slf) {
             // SAFETY: args is the last field alive.

@@ -115,6 +115,14 @@ pub(crate) mod state_field {
         RUNNING_TASK.store(offset, Ordering::Relaxed);
     }
 
+    /// Is this the thread's running loop, as far as the place is known?
+    #[inline]
+    pub(crate) fn is_running_loop(event_loop: Raw) -> bool {
+        let offset = RUNNING_TASK.load(Ordering::Relaxed);
+        // SAFETY: `is_plausible`: the loop's field lies right before the task's.
+        offset != 0 && unsafe { *field(offset - size_of::<Raw>()) } == event_loop
+    }
+
     /// False if the place is not known.
     #[inline]
     pub(crate) fn set_running_task(task: Raw) -> bool {

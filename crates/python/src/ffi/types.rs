@@ -6,6 +6,7 @@ use super::error::{PyResult, owned, status};
 use super::{Obj, Raw, c};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) type Entry = unsafe extern "C" fn(Raw, Raw) -> Raw;
 pub(crate) type FastEntry = unsafe extern "C" fn(Raw, *const Raw, isize, Raw) -> Raw;
@@ -240,6 +241,67 @@ pub(crate) unsafe fn free(raw: Raw) {
         if let Some(free) = (*kind).tp_free {
             free(raw.cast());
         }
+        c::Py_DECREF(kind.cast());
+    }
+}
+
+/// What lies before an object that the collector may know: its links to others.
+const GC_HEAD: usize = 2 * size_of::<usize>();
+
+/// Is `GC_HEAD` what this interpreter has? (A free-threaded one has nothing there.)
+static GC_HEAD_IS_KNOWN: AtomicBool = AtomicBool::new(false);
+
+/// At import: finds out how much this interpreter puts before an object.
+pub(crate) fn measure_gc_head() -> PyResult<()> {
+    let list = super::call::list()?;
+    let whole = super::call::call1(super::call::import_from("sys", "getsizeof")?.as_ptr(), list.as_ptr())?;
+    let name = super::call::interned("__sizeof__")?;
+    let own = super::call::call_method(name.as_ptr(), &[list.as_ptr()], None)?;
+    let head = super::call::as_i64(whole.as_ptr())? - super::call::as_i64(own.as_ptr())?;
+    GC_HEAD_IS_KNOWN.store(head == GC_HEAD as i64, Ordering::Relaxed);
+    Ok(())
+}
+
+/// A zeroed instance of exactly `T`, not tracked and not counted among the allocations that make the collector run.
+/// For what comes with an object that is counted, as a task comes with its coroutine: `free_uncounted` frees it.
+#[inline]
+pub(crate) fn allocate_uncounted<T: super::Native>() -> PyResult<Obj> {
+    let kind = T::type_object();
+    if !GC_HEAD_IS_KNOWN.load(Ordering::Relaxed) {
+        let made = allocate(kind)?;
+        // SAFETY: a tracked GC object.
+        unsafe { c::PyObject_GC_UnTrack(made.as_ptr().cast()) };
+        return Ok(made);
+    }
+    // SAFETY: A1; the allocator that the type's own `tp_alloc` takes the memory from.
+    let memory = unsafe { c::PyObject_Malloc(GC_HEAD + size_of::<T>()) }.cast::<u8>();
+    if memory.is_null() {
+        // SAFETY: A1.
+        owned(unsafe { c::PyErr_NoMemory() })?;
+    }
+    // SAFETY: that much was allocated.
+    unsafe { ptr::write_bytes(memory, 0, GC_HEAD + size_of::<T>()) };
+    // SAFETY: within it, behind a head of zeros, which means not tracked.
+    let raw: Raw = unsafe { memory.add(GC_HEAD) }.cast();
+    // SAFETY: A1; fresh memory of the type's size.
+    owned(unsafe { c::PyObject_Init(raw, kind) })
+}
+
+/// `free` for an instance of exactly that type, wherever it was allocated.
+///
+/// # Safety
+/// `raw` is a dead, untracked instance of a native type of this crate with a GC head, its fields dropped.
+#[inline]
+pub(crate) unsafe fn free_uncounted(raw: Raw) {
+    if !GC_HEAD_IS_KNOWN.load(Ordering::Relaxed) {
+        // SAFETY: as the caller's.
+        unsafe { free(raw) };
+        return;
+    }
+    let kind = super::object::type_of(raw);
+    // SAFETY: as the caller's; the memory begins with the head.
+    unsafe {
+        c::PyObject_Free(raw.cast::<u8>().sub(GC_HEAD).cast());
         c::Py_DECREF(kind.cast());
     }
 }

@@ -2,15 +2,16 @@
 
 use super::primitive::{Base, Class, Fit, Given, Primitive, value_for};
 use crate::ffi::args::with_tuple_and_dict;
+use crate::ffi::collected::{self, collected};
 use crate::ffi::error::PyResult;
 use crate::ffi::trampoline::{self, noargs, onearg, property};
 use crate::ffi::types::{Method, Property, TypeSpec, add_to_module};
-use crate::ffi::{Native, Obj, Raw, Slot, c, call, object, slot, trash, types};
+use crate::ffi::{Native, Obj, Raw, c, call, object};
 use crate::metaclass;
 use crate::operation::{Behaviour, function};
+use crate::waiters::make_attributes;
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::mem::offset_of;
-use std::ptr;
 
 // ---- construction --------------------------------------------------------------------------------
 
@@ -18,6 +19,7 @@ unsafe extern "C" fn init<T: Primitive>(slf: Raw, positional: Raw, keywords: Raw
     trampoline::enter(|| {
         // SAFETY: tp_init's receiver.
         let this = unsafe { &*slf.cast::<T>() };
+        make_attributes(&this.base().dict)?;
         if let Some(given) = given::<T>(positional, keywords)?
             && this.init(given)? == Fit::Yes
         {
@@ -66,15 +68,15 @@ unsafe impl Native for Any {
 }
 
 fn show_waiters(this: &Any) -> PyResult<Obj> {
-    this.base.waiters.show(false)
+    this.base.waiters.show()
 }
 
 fn show_waiters_if_used(this: &Any) -> PyResult<Obj> {
-    this.base.waiters.show(true)
+    this.base.waiters.show_if_used()
 }
 
 fn set_waiters(this: &Any, value: Option<Raw>) -> PyResult<()> {
-    this.base.waiters.set(value_for(this, value, "_waiters")?);
+    this.base.waiters.assign(value_for(this, value, "_waiters")?);
     Ok(())
 }
 
@@ -144,58 +146,14 @@ fn set_state(this: &Any, state: Raw) -> PyResult<()> {
     call::set_all(this.raw(), state)
 }
 
-unsafe extern "C" fn traverse(slf: Raw, visit: c::visitproc, arg: *mut c_void) -> c_int {
-    // SAFETY: tp_traverse's receiver.
-    let base = unsafe { &*slf.cast::<Base>() };
-    for code in [
-        slot::visit_raw(object::type_of(slf).cast(), visit, arg),
-        slot::visit_raw(base.dict.get(), visit, arg),
-        base.event_loop.slot().traverse(visit, arg),
-        base.waiters.traverse(visit, arg),
-        base.held[0].traverse(visit, arg),
-        base.held[1].traverse(visit, arg),
-    ] {
-        if code != 0 {
-            return code;
-        }
-    }
-    0
-}
-
-unsafe extern "C" fn clear(slf: Raw) -> c_int {
-    trampoline::enter(|| {
-        // SAFETY: tp_clear's receiver.
-        let base = unsafe { &*slf.cast::<Base>() };
-        base.event_loop.slot().clear();
-        base.waiters.clear();
-        base.held.iter().for_each(Slot::clear);
-        drop(Obj::from_owned(base.dict.replace(ptr::null_mut())));
-        Ok(())
-    })
-}
-
-unsafe extern "C" fn dealloc(slf: Raw) {
-    trampoline::enter_void(|| {
-        // SAFETY: tp_dealloc's receiver, a GC object.
-        unsafe { c::PyObject_GC_UnTrack(slf.cast()) };
-        trash::free_shallowly(slf, free_dead);
-    });
-}
-
-/// The rest of a dead, untracked one.
-fn free_dead(slf: Raw) {
-    // SAFETY: dead but whole.
-    let base = unsafe { &*slf.cast::<Base>() };
-    if !base.weaklist.get().is_null() {
-        // SAFETY: A1; the type has a weaklist offset.
-        unsafe { c::PyObject_ClearWeakRefs(slf) };
-    }
-    // SAFETY: fields are dropped by `clear`.
-    unsafe {
-        clear(slf);
-        types::free(slf);
-    }
-}
+collected!(Any, this =>
+    weak this.base.weaklist;
+    this.base.event_loop,
+    this.base.waiters,
+    this.base.held[0],
+    this.base.held[1],
+    this.base.dict,
+);
 
 /// When `_waiters` begins to be there.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -296,10 +254,8 @@ impl ClassSpec {
         spec.slots.extend([
             (c::Py_tp_new, c::PyType_GenericNew as *mut c_void),
             (c::Py_tp_init, init::<T> as *mut c_void),
-            (c::Py_tp_traverse, traverse as *mut c_void),
-            (c::Py_tp_clear, clear as *mut c_void),
-            (c::Py_tp_dealloc, dealloc as *mut c_void),
         ]);
+        spec.slots.extend(collected::slots_of_chained::<Any>());
         let made = spec.build(module)?;
         // Error texts name a type without its module only if they are told so.
         let short = call::string(name)?;

@@ -166,7 +166,7 @@ fn begin(condition: &Condition) -> PyResult<PyResult<Obj>> {
 #[inline]
 pub(super) fn resume(this: &Operation, condition: &Condition, then: Then) -> PyResult<Step> {
     if this.point.get() & POINT_MASK == NOTIFICATION {
-        if condition.base.leave(this).is_err() {
+        if condition.base.leave_for_good(this).is_err() {
             this.set_aside(Aside::Failure, error::take());
         }
         return lock_again(this, condition, then);

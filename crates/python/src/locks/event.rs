@@ -55,7 +55,7 @@ fn start_wait(this: &Operation) -> PyResult<Step> {
 }
 
 fn resume_wait(this: &Operation, _value: Obj) -> PyResult<Step> {
-    receiver::<Event>(this).base.leave(this)?;
+    receiver::<Event>(this).base.leave_for_good(this)?;
     Ok(Step::Done(Obj::bool(true)))
 }
 

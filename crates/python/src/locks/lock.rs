@@ -69,7 +69,7 @@ impl Lock {
     /// The future is done: it is taken.
     #[inline]
     pub(super) fn acquired(&self, this: &Operation) -> PyResult<()> {
-        self.base.leave(this)?;
+        self.base.leave_for_good(this)?;
         self.locked.set(true);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The primitives of `asyncio.locks`, native: docs/internals/waiters.md.
 //!
 //! Each does what the running version's Python code does, step by step and turn by turn. What they share is in
-//! `primitive.rs` and `class.rs`, the queue of those who wait in `line.rs`.
+//! `primitive.rs` and `class.rs`, what they do with those who wait in `line.rs`.
 
 mod barrier;
 mod class;

@@ -10,12 +10,12 @@
 //!   keeps it while the operation runs.
 //! - I2: `third` is the future the operation waits for, and that future is in the line of a primitive.
 
-use super::line::Line;
 use crate::ffi::error::{self, PyResult, Raised, owned, status, system_error};
 use crate::ffi::{Args, Native, Obj, Raw, Slot, c, call, object};
-use crate::future::cannot_delete;
+use crate::future::{Future, cannot_delete};
 use crate::operation::{Behaviour, Bound, Operation, Original, Step, raise_it};
-use crate::waiters::{self, LoopBinding};
+use crate::waiters::LoopBinding;
+use crate::waiters::deque::Deque;
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::ptr;
@@ -64,6 +64,14 @@ impl Class {
         let kind = object::type_of(raw);
         // SAFETY: every instance begins with a Base.
         let base = unsafe { &*raw.cast::<Base>() };
+        if kind == self.kind() && !base.has_attributes() {
+            return true;
+        }
+        self.is_plain_at_a_closer_look(kind, base)
+    }
+
+    #[inline(never)]
+    fn is_plain_at_a_closer_look(&self, kind: *mut c::PyTypeObject, base: &Base) -> bool {
         (kind == self.kind() || self.is_plain_subclass(kind)) && (!base.has_attributes() || self.replaces_nothing(base))
     }
 
@@ -103,11 +111,13 @@ impl Class {
     }
 
     /// Is none of the methods an attribute of the object?
+    #[cold]
     fn replaces_nothing(&self, base: &Base) -> bool {
         let inner = self.inner.load(Ordering::Relaxed);
+        let Some(dict) = base.dict() else { return true };
         (0..call::tuple_len(inner)).all(|index| {
             // SAFETY: A1; a dict and a string.
-            match unsafe { c::PyDict_Contains(base.dict.get(), call::tuple_item(inner, index)) } {
+            match unsafe { c::PyDict_Contains(dict.as_ptr(), call::tuple_item(inner, index)) } {
                 0 => true,
                 1 => false,
                 _ => {
@@ -139,10 +149,10 @@ impl Class {
 pub(super) struct Base {
     head: c::PyObject,
     pub(super) event_loop: LoopBinding,
-    pub(super) waiters: Line,
+    pub(super) waiters: Deque,
     /// What else a class refers to, in its own order.
     pub(super) held: [Slot; 2],
-    pub(super) dict: Cell<Raw>,
+    pub(super) dict: Slot,
     pub(super) weaklist: Cell<Raw>,
 }
 
@@ -155,9 +165,15 @@ impl Base {
     /// Has it attributes of its own?
     #[inline]
     pub(super) fn has_attributes(&self) -> bool {
-        let dict = self.dict.get();
+        let dict = self.dict.ptr();
         // SAFETY: A1; a dict.
-        !dict.is_null() && unsafe { c::PyDict_Size(dict) } > 0
+        !dict.is_null() && unsafe { (*dict.cast::<c::PyDictObject>()).ma_used } > 0
+    }
+
+    /// `__dict__`, if there is one. Looking for a name in it may compare keys, and that may run code which puts another
+    /// one in its place.
+    fn dict(&self) -> Option<Obj> {
+        self.dict.get()
     }
 
     /// An attribute of its own.
@@ -165,9 +181,10 @@ impl Base {
         if !self.has_attributes() {
             return Ok(None);
         }
+        let Some(dict) = self.dict() else { return Ok(None) };
         let name = call::interned(name)?;
         // SAFETY: A1; a dict, which gives a borrowed reference, or NULL with or without an exception.
-        let value = unsafe { c::PyDict_GetItemWithError(self.dict.get(), name.as_ptr()) };
+        let value = unsafe { c::PyDict_GetItemWithError(dict.as_ptr(), name.as_ptr()) };
         if value.is_null() {
             return if error::occurred() { Err(Raised) } else { Ok(None) };
         }
@@ -195,7 +212,7 @@ impl Base {
     /// A future of the running loop, in line with no other.
     #[inline]
     pub(super) fn create_future(&self) -> PyResult<Obj> {
-        waiters::create_future(&self.event_loop.get(self.raw())?)
+        self.event_loop.create_future(self.raw())
     }
 
     /// Puts a future for `this` at the end of the line.
@@ -208,8 +225,8 @@ impl Base {
 
     #[inline]
     pub(super) fn line_up_with(&self, this: &Operation, future: &Obj) -> PyResult<()> {
-        self.waiters.push(future.clone())?;
-        this.third.set_option(Some(future.clone()));
+        self.waiters.push(future.as_ptr())?;
+        this.third.set(future.clone());
         Ok(())
     }
 
@@ -228,6 +245,15 @@ impl Base {
             self.waiters.remove(future.as_ptr())?;
         }
         Ok(future)
+    }
+
+    /// The same after a wait that succeeded: nobody looks at the future any more.
+    #[inline]
+    pub(super) fn leave_for_good(&self, this: &Operation) -> PyResult<()> {
+        if let Some(future) = self.leave(this)? {
+            Future::discard(future);
+        }
+        Ok(())
     }
 }
 

@@ -200,7 +200,7 @@ fn start_acquire(this: &Operation) -> PyResult<Step> {
 
 fn resume_acquire(this: &Operation, _value: Obj) -> PyResult<Step> {
     let semaphore = receiver::<Semaphore>(this);
-    semaphore.base.leave(this)?;
+    semaphore.base.leave_for_good(this)?;
     if WAKES_MANY.load(Ordering::Relaxed) {
         semaphore.wake_many()?;
     } else if semaphore.value.get() > 0 {

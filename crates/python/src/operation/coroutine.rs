@@ -1,16 +1,15 @@
 //! What makes an Operation a coroutine to those who look: `send`, `throw`, `close`, the `cr_` attributes, the class it
 //! claims, the warning when nobody awaited it. Texts are those of `genobject.c`.
 
-use super::{Extra, FREE_OPERATIONS, Kind, Operation, STAND_IN, Stage, Step, TRACKED, stand_in};
+use super::extra::Extra;
+use super::{FINALIZED, FREE_OPERATIONS, Kind, Operation, STAND_IN, Stage, Step, stand_in, wrapper};
 use crate::ffi::error::{self, PyResult, owned, runtime_error, type_error, value_error};
 use crate::ffi::trampoline::{self, fastcall, noargs, onearg, property, unary_slot};
 use crate::ffi::types::{Method, TypeSpec};
-use crate::ffi::{Args, Native, Obj, Own, Raised, Raw, Slot, c, call, object, slot, stop_iteration, types};
-
+use crate::ffi::{Args, Native, Obj, Raised, Raw, c, call, object, slot, stop_iteration, types};
 use std::ffi::{c_int, c_void};
 use std::mem::offset_of;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// `CO_ITERABLE_COROUTINE`: a generator that `types.coroutine` made a coroutine; it may use `yield from` on one.
 const ITERABLE_COROUTINE: i64 = 0x100;
@@ -27,7 +26,7 @@ fn am_await(this: &Operation) -> PyResult<Obj> {
 }
 
 #[inline]
-fn iternext(this: &Operation) -> PyResult<Option<Obj>> {
+pub(super) fn iternext(this: &Operation) -> PyResult<Option<Obj>> {
     match this.advance()? {
         Step::Blocked(yielded) => Ok(Some(yielded)),
         // NULL without an exception means "finished with None".
@@ -101,12 +100,12 @@ fn answer(step: Step) -> PyResult<Obj> {
     }
 }
 
-fn send(this: &Operation, value: Raw) -> PyResult<Obj> {
+pub(super) fn send(this: &Operation, value: Raw) -> PyResult<Obj> {
     check_sent(this, value)?;
     answer(this.advance()?)
 }
 
-fn throw(this: &Operation, args: Args<'_>) -> PyResult<Obj> {
+pub(super) fn throw(this: &Operation, args: Args<'_>) -> PyResult<Obj> {
     if args.has_keywords() {
         return Err(type_error("coroutine.throw() takes no keyword arguments"));
     }
@@ -162,8 +161,12 @@ fn thrown(kind: Raw, value: Option<Raw>, traceback: Option<Raw>, at_future: bool
     };
     let exception = if is_class {
         let new = |raw: Option<Raw>| raw.map_or(ptr::null_mut(), |raw| Obj::from_borrowed(raw).into_ptr());
+        // Deprecated since 3.12, but nothing else makes an exception of a class and a value as `raise` does.
         // SAFETY: A1; takes over the references, and normalizes as for any raised exception.
-        unsafe { c::PyErr_Restore(new(Some(kind)), new(value), ptr::null_mut()) };
+        #[allow(deprecated)]
+        unsafe {
+            c::PyErr_Restore(new(Some(kind)), new(value), ptr::null_mut());
+        };
         error::take()
     } else if is_instance {
         if value.is_some() {
@@ -187,7 +190,7 @@ fn thrown(kind: Raw, value: Option<Raw>, traceback: Option<Raw>, at_future: bool
     Ok(exception)
 }
 
-fn close(this: &Operation) -> PyResult<()> {
+pub(super) fn close(this: &Operation) -> PyResult<()> {
     match this.stage.get() {
         Stage::Running => Err(value_error("coroutine already executing")),
         Stage::Closed => Ok(()),
@@ -328,18 +331,30 @@ fn warn_never_awaited(this: &Operation) -> PyResult<()> {
     call::call1(warn.as_ptr(), this.raw()).map(drop)
 }
 
+/// What failed in a finaliser, as 3.14 says it.
+#[derive(Clone, Copy)]
+enum Failed {
+    /// Closing it.
+    Closing,
+    /// The warning that nobody awaited it.
+    Warning,
+}
+
 #[cfg(not(Py_3_14))]
-fn write_unraisable(this: &Operation) {
+fn write_unraisable(this: &Operation, _failed: Failed) {
     error::write_unraisable(this.raw());
 }
 
 #[cfg(Py_3_14)]
-fn write_unraisable(this: &Operation) {
+fn write_unraisable(this: &Operation, failed: Failed) {
     unsafe extern "C" {
         // Not in pyo3-ffi: variadic, documented C API.
         fn PyErr_FormatUnraisable(format: *const std::ffi::c_char, ...);
     }
-    let format = c"Exception ignored while finalizing coroutine %R";
+    let format = match failed {
+        Failed::Closing => c"Exception ignored while closing generator %R",
+        Failed::Warning => c"Exception ignored while finalizing coroutine %R",
+    };
     // SAFETY: A1; an exception is set, and the one object is what the format names.
     unsafe { PyErr_FormatUnraisable(format.as_ptr(), this.raw()) };
 }
@@ -348,12 +363,13 @@ fn write_unraisable(this: &Operation) {
 unsafe extern "C" fn finalize(slf: Raw) {
     // SAFETY: tp_finalize's receiver.
     let this = unsafe { &*slf.cast::<Operation>() };
+    this.put(FINALIZED, true);
     match this.stage.get() {
         Stage::Running | Stage::Closed => {}
         Stage::Suspended => trampoline::enter_void(|| {
             let interrupted = error::take_if_any();
             if this.close_suspended().is_err() {
-                write_unraisable(this);
+                write_unraisable(this, Failed::Closing);
             }
             if let Some(interrupted) = interrupted {
                 let Raised = error::restore(interrupted);
@@ -362,7 +378,7 @@ unsafe extern "C" fn finalize(slf: Raw) {
         Stage::Created => trampoline::enter_void(|| {
             let interrupted = error::take_if_any();
             if warn_never_awaited(this).is_err() {
-                write_unraisable(this);
+                write_unraisable(this, Failed::Warning);
             }
             if let Some(interrupted) = interrupted {
                 let Raised = error::restore(interrupted);
@@ -383,7 +399,6 @@ unsafe extern "C" fn dealloc(slf: Raw) {
     trampoline::enter_void(|| {
         // SAFETY: tp_dealloc's receiver.
         let this = unsafe { &*slf.cast::<Operation>() };
-        let mut fresh = true;
         let unfinished = match this.stage.get() {
             Stage::Created => !crate::ffi::thread::is_finalizing() && !is_interrupted(),
             Stage::Suspended => this.behaviour().is_some(),
@@ -397,12 +412,9 @@ unsafe extern "C" fn dealloc(slf: Raw) {
                 return;
             }
         }
-        if this.has(TRACKED) {
-            this.untrack();
-            // A finalized object keeps a mark that would silence its next life's finaliser.
-            // SAFETY: a GC object.
-            fresh = unsafe { c::PyObject_GC_IsFinalized(slf) } == 0;
-        }
+        this.untrack();
+        // A finalized object keeps a mark that would silence its next life's finaliser.
+        let fresh = !this.has(FINALIZED);
         if !this.weaklist.get().is_null() {
             // SAFETY: A1; the type has a weaklist offset.
             unsafe { c::PyObject_ClearWeakRefs(slf) };
@@ -410,7 +422,9 @@ unsafe extern "C" fn dealloc(slf: Raw) {
         if this.stage.get() != Stage::Closed || this.has(STAND_IN) {
             this.finish();
         }
-        this.free_extra();
+        if this.extra_if_any().is_some() {
+            this.free_extra();
+        }
         this.progress.set(0);
         this.since.set(0);
         this.kind.set(Kind::Sleep);
@@ -418,119 +432,10 @@ unsafe extern "C" fn dealloc(slf: Raw) {
         this.stage.set(Stage::Created);
         this.flags.set(0);
         if !(fresh && FREE_OPERATIONS.push(slf)) {
-            // SAFETY: fields are dropped.
-            unsafe { types::free(slf) };
+            // SAFETY: fields are dropped, and it is untracked.
+            unsafe { types::free_uncounted(slf) };
         }
     });
-}
-
-// ---- Wrapper: what `operation.__await__()` returns to Python code --------------------------------
-
-#[repr(C)]
-struct Wrapper {
-    head: c::PyObject,
-    operation: Slot,
-}
-
-static WRAPPER: AtomicPtr<c::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
-
-// SAFETY: repr(C), header first, zero is valid.
-unsafe impl Native for Wrapper {
-    fn type_object() -> *mut c::PyTypeObject {
-        WRAPPER.load(Ordering::Relaxed)
-    }
-}
-
-impl Wrapper {
-    fn target(&self) -> &Operation {
-        // SAFETY: set at creation to an operation, never changed: a wrapper is not part of a cycle before it dies.
-        unsafe { &*self.operation.ptr().cast::<Operation>() }
-    }
-}
-
-fn py_await(this: &Operation) -> PyResult<Obj> {
-    let obj = types::allocate(Wrapper::type_object())?;
-    // SAFETY: freshly made of this very type.
-    let wrapper = unsafe { Own::<Wrapper>::from_obj_unchecked(obj) };
-    wrapper.operation.set(this.obj());
-    Ok(wrapper.into_obj())
-}
-
-fn wrapper_next(this: &Wrapper) -> PyResult<Option<Obj>> {
-    iternext(this.target())
-}
-
-fn wrapper_send(this: &Wrapper, value: Raw) -> PyResult<Obj> {
-    send(this.target(), value)
-}
-
-fn wrapper_throw(this: &Wrapper, args: Args<'_>) -> PyResult<Obj> {
-    throw(this.target(), args)
-}
-
-fn wrapper_close(this: &Wrapper) -> PyResult<()> {
-    close(this.target())
-}
-
-fn wrapper_iter(this: &Wrapper) -> PyResult<Obj> {
-    Ok(this.obj())
-}
-
-unsafe extern "C" fn wrapper_traverse(slf: Raw, visit: c::visitproc, arg: *mut c_void) -> c_int {
-    let code = slot::visit_raw(object::type_of(slf).cast(), visit, arg);
-    if code != 0 {
-        return code;
-    }
-    // SAFETY: tp_traverse's receiver.
-    unsafe { &*slf.cast::<Wrapper>() }.operation.traverse(visit, arg)
-}
-
-unsafe extern "C" fn wrapper_dealloc(slf: Raw) {
-    trampoline::enter_void(|| {
-        // SAFETY: tp_dealloc's receiver, a GC object.
-        unsafe {
-            c::PyObject_GC_UnTrack(slf.cast());
-            (*slf.cast::<Wrapper>()).operation.clear();
-            types::free(slf);
-        }
-    });
-}
-
-fn build_wrapper(module: Raw) -> PyResult<()> {
-    let mut spec = TypeSpec::new(
-        c"asynchrotron._core.coroutine_wrapper",
-        c"A wrapper object implementing __await__ for coroutines.",
-        size_of::<Wrapper>(),
-        c::Py_TPFLAGS_DEFAULT | c::Py_TPFLAGS_HAVE_GC | c::Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    );
-    spec.methods = vec![
-        onearg!(
-            c"send",
-            Wrapper,
-            wrapper_send,
-            c"send($self, value, /)\n--\n\nResume the coroutine."
-        ),
-        fastcall!(
-            c"throw",
-            Wrapper,
-            wrapper_throw,
-            c"throw($self, type, value=None, traceback=None, /)\n--\n\nRaise an exception in the coroutine."
-        ),
-        noargs!(
-            c"close",
-            Wrapper,
-            wrapper_close,
-            c"close($self, /)\n--\n\nClose the coroutine."
-        ),
-    ];
-    spec.slots = vec![
-        (c::Py_tp_traverse, wrapper_traverse as *mut c_void),
-        (c::Py_tp_dealloc, wrapper_dealloc as *mut c_void),
-        unary_slot!(c::Py_tp_iter, Wrapper, wrapper_iter),
-        unary_slot!(c::Py_tp_iternext, Wrapper, wrapper_next),
-    ];
-    WRAPPER.store(spec.build(module)?.into_ptr().cast(), Ordering::Relaxed);
-    Ok(())
 }
 
 /// Lets a method replace the wrapper of the slot with the same name.
@@ -540,7 +445,7 @@ fn instead_of_slot(mut method: Method) -> Method {
 }
 
 pub(super) fn build_types(module: Raw) -> PyResult<Obj> {
-    build_wrapper(module)?;
+    wrapper::build(module)?;
     let mut spec = TypeSpec::new(
         c"asynchrotron._core.coroutine",
         c"A coroutine whose code is native: what sleep() and the loop's sock_ methods return.",
@@ -570,7 +475,7 @@ pub(super) fn build_types(module: Raw) -> PyResult<Obj> {
         instead_of_slot(noargs!(
             c"__await__",
             Operation,
-            py_await,
+            wrapper::py_await,
             c"__await__($self, /)\n--\n\nAn iterator that drives the coroutine."
         )),
     ];

@@ -31,6 +31,8 @@ pub(super) struct Table {
     /// `asyncio.base_events._check_ssl_socket`.
     pub(super) check_ssl_socket: Obj,
     pub(super) sockets: super::sock::SocketType,
+    /// The int 0, of which there is only one.
+    pub(super) zero: Obj,
 }
 
 static TABLE: AtomicPtr<Table> = AtomicPtr::new(ptr::null_mut());
@@ -107,6 +109,8 @@ struct Function {
     weaklist: Cell<Raw>,
     kind: Cell<Kind>,
     behaviour: Cell<Option<&'static Behaviour>>,
+    /// With so many arguments, all by position, they are complete and in their places: at least, at most.
+    positional: Cell<(u8, u8)>,
 }
 
 // SAFETY: repr(C), header first; zero is valid for every field (Kind::Sleep is 0, None is null).
@@ -173,9 +177,25 @@ impl Call {
         Some(())
     }
 
+    /// The arguments given by name, as a dictionary.
+    fn keywords(&self) -> PyResult<Option<Obj>> {
+        if self.kwnames.is_null() || call::tuple_len(self.kwnames) == 0 {
+            return Ok(None);
+        }
+        let keywords = call::dict()?;
+        for index in 0..call::tuple_len(self.kwnames) {
+            let name = call::tuple_item(self.kwnames, index);
+            // SAFETY: the vectorcall protocol: keyword values come after the positional ones.
+            let value = unsafe { *self.args.add(self.positional().len() + index) };
+            // SAFETY: A1; a dict.
+            error::status(unsafe { c::PyDict_SetItem(keywords.as_ptr(), name, value) })?;
+        }
+        Ok(Some(keywords))
+    }
+
     /// The stdlib's own answer: an error in most cases.
     #[cold]
-    fn forward(&self, original: Raw) -> PyResult<Obj> {
+    fn forward(self, original: Raw) -> PyResult<Obj> {
         // SAFETY: A1; the very arguments received.
         owned(unsafe { c::PyObject_Vectorcall(original, self.args, self.nargsf, self.kwnames) })
     }
@@ -222,7 +242,7 @@ unsafe extern "C" fn call_behaviour(callable: Raw, args: *const Raw, nargsf: usi
         // Filled in place: to move it right after would wait for the stores.
         let mut bound = [None; 4];
         if let Some(behaviour) = function.behaviour.get()
-            && bind_all(behaviour, &given, &mut bound)
+            && (bind_positional(function, &given, &mut bound) || bind_all(behaviour, given, &mut bound))
             && let Some(operation) = (behaviour.create)(behaviour, &bound)?
         {
             return Ok(operation);
@@ -231,9 +251,48 @@ unsafe extern "C" fn call_behaviour(callable: Raw, args: *const Raw, nargsf: usi
     })
 }
 
-/// Puts the arguments into their places; false if they do not fit.
+unsafe extern "C" fn call_variadic(callable: Raw, args: *const Raw, nargsf: usize, kwnames: Raw) -> Raw {
+    trampoline::enter(|| {
+        // SAFETY: a vectorcall's receiver.
+        let function = unsafe { &*callable.cast::<Function>() };
+        let given = Call { args, nargsf, kwnames };
+        if let Some(behaviour) = function.behaviour.get()
+            && let [first, more @ ..] = given.positional()
+        {
+            let (more, by_name) = (call::tuple(more)?, given.keywords()?);
+            let by_name = by_name.as_ref().map(Obj::as_ptr);
+            if let Some(operation) = (behaviour.create)(behaviour, &[Some(*first), Some(more.as_ptr()), by_name, None])?
+            {
+                return Ok(operation);
+            }
+        }
+        given.forward(function.original.ptr())
+    })
+}
+
+/// The same as `bind_all` for calls as most are; false if this is none of them.
 #[inline]
-fn bind_all(behaviour: &Behaviour, given: &Call, bound: &mut Bound) -> bool {
+fn bind_positional(function: &Function, given: &Call, bound: &mut Bound) -> bool {
+    let positional = given.positional();
+    let (least, most) = function.positional.get();
+    if !given.kwnames.is_null() || positional.len() < usize::from(least) || positional.len() > usize::from(most) {
+        return false;
+    }
+    match *positional {
+        [receiver] => bound[0] = Some(receiver),
+        [receiver, argument] => (bound[0], bound[1]) = (Some(receiver), Some(argument)),
+        _ => {
+            for (place, value) in bound.iter_mut().zip(positional) {
+                *place = Some(*value);
+            }
+        }
+    }
+    true
+}
+
+/// Puts the arguments into their places; false if they do not fit.
+#[inline(never)]
+fn bind_all(behaviour: &Behaviour, given: Call, bound: &mut Bound) -> bool {
     let positional = given.positional();
     if positional.len() > behaviour.parameters.len() {
         return false;
@@ -381,6 +440,15 @@ fn make(kind: Kind, entry: c::vectorcallfunc) -> PyResult<Obj> {
 
 /// The function of a behaviour, or None where the running version has no such function.
 pub(crate) fn of_behaviour(behaviour: &'static Behaviour) -> PyResult<Option<Obj>> {
+    with_entry(behaviour, call_behaviour)
+}
+
+/// The same for one whose parameters are one positional argument, and `VARIADIC`.
+pub(crate) fn of_variadic(behaviour: &'static Behaviour) -> PyResult<Option<Obj>> {
+    with_entry(behaviour, call_variadic)
+}
+
+fn with_entry(behaviour: &'static Behaviour, entry: c::vectorcallfunc) -> PyResult<Option<Obj>> {
     let mut owner = call::import(behaviour.module)?;
     if !behaviour.class.is_empty() {
         match call::getattr_optional(owner.as_ptr(), call::interned(behaviour.class)?.as_ptr())? {
@@ -391,16 +459,16 @@ pub(crate) fn of_behaviour(behaviour: &'static Behaviour) -> PyResult<Option<Obj
     let Some(original) = call::getattr_optional(owner.as_ptr(), call::interned(behaviour.name)?.as_ptr())? else {
         return Ok(None);
     };
-    behaviour
-        .original
-        .0
-        .store(original.clone().into_ptr(), Ordering::Relaxed);
+    behaviour.original.set(original.clone());
     let obj = types::allocate(Function::type_object())?;
     // SAFETY: freshly made of this very type.
     let function = unsafe { Own::<Function>::from_obj_unchecked(obj) };
-    function.vectorcall.set(Some(call_behaviour));
+    function.vectorcall.set(Some(entry));
     function.kind.set(Kind::Other);
     function.behaviour.set(Some(behaviour));
+    let most = behaviour.positional_max().unwrap_or(behaviour.parameters.len());
+    debug_assert!(most <= 4, "as many as Bound has places");
+    function.positional.set((behaviour.required as u8, most as u8));
     function.original.set(original);
     Ok(Some(function.into_obj()))
 }
@@ -432,6 +500,7 @@ fn look_up() -> PyResult<Table> {
         origin_depth: call::import_from("sys", "get_coroutine_origin_tracking_depth")?,
         check_ssl_socket: call::import_from("asyncio.base_events", "_check_ssl_socket")?,
         sockets: super::sock::SocketType::load()?,
+        zero: call::int(0)?,
     })
 }
 

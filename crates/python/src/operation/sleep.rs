@@ -3,7 +3,8 @@
 //! On a native loop the timer queue holds the future itself, no handle. Everywhere else, and for delays that are not
 //! plain numbers, it does what the stdlib's coroutine does: `loop.create_future()` and `loop.call_later()`.
 
-use super::{NATIVE, Operation, Step};
+use super::function::table;
+use super::{Kind, NATIVE, Operation, Stage, Step};
 use crate::event_loop::EventLoop;
 use crate::ffi::error::{PyResult, value_error};
 use crate::ffi::{Native, Obj, Raised, Raw, c, call, error, object};
@@ -32,6 +33,9 @@ enum Delay {
 
 #[inline]
 fn read(delay: Raw) -> PyResult<Delay> {
+    if delay == table().zero.as_ptr() {
+        return Ok(Delay::Turn);
+    }
     let kind = object::type_of(delay);
     if kind == &raw mut c::PyFloat_Type {
         let seconds = call::as_f64(delay)?;
@@ -86,7 +90,27 @@ fn refuse_nan() -> PyResult<()> {
     }
 }
 
+/// All that happens in a `sleep(0)`: its one bare yield, and its end. None if it is anything else.
 #[inline]
+pub(super) fn turn(this: &Operation) -> Option<Step> {
+    if this.kind.get() != Kind::Sleep {
+        return None;
+    }
+    match this.stage.get() {
+        Stage::Created if this.first.ptr() == table().zero.as_ptr() => {
+            this.stage.set(Stage::Suspended);
+            Some(Step::Blocked(Obj::none()))
+        }
+        Stage::Suspended if !this.waiter.is_set() && this.extra.get().is_null() => {
+            this.stage.set(Stage::Closed);
+            this.first.clear();
+            Some(Step::Done(this.second.take().unwrap_or_else(Obj::none)))
+        }
+        _ => None,
+    }
+}
+
+#[inline(never)]
 pub(super) fn start(this: &Operation) -> PyResult<Step> {
     let delay = read(this.first.ptr())?;
     if let Delay::Turn = delay {
@@ -102,7 +126,7 @@ pub(super) fn start(this: &Operation) -> PyResult<Step> {
 fn start_on(this: &Operation, event_loop: &EventLoop, delay: &Delay) -> PyResult<Step> {
     match *delay {
         Delay::Seconds(seconds) if event_loop.has_plain_timers() => {
-            let future = Future::create(event_loop)?;
+            let future = Future::create_for_timer(event_loop)?;
             event_loop.sleep_until_done(&future, seconds)?;
             Ok(this.block_on(event_loop, future))
         }

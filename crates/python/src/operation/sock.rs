@@ -15,9 +15,11 @@ use super::{Kind, NOTIFIED, Operation, REMINDED, Stage, Step, function};
 use crate::event_loop::EventLoop;
 use crate::event_loop::io::{Side, retire};
 use crate::ffi::error::{PyResult, os_error, owned, restore, take, value_error};
-use crate::ffi::{Native, Obj, Raised, Raw, c, call, error, object};
+use crate::ffi::{Native, Obj, Own, Raised, Raw, c, call, context, error, object};
 use crate::future::Future;
+use crate::handle::{Handle, report};
 use crate::state::names;
+use crate::transport::room::{ROOM_LEN_MAX, Room};
 use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -27,8 +29,6 @@ use std::ptr;
 /// nor in the C library's hands afterwards: it gives the memory back and faults it in again for the next turn. Small ones
 /// are received at once, so that the kernel need not report them again meanwhile.
 const LATE_LEN_MIN: usize = 12 * 1024;
-/// More room than expected, so that a message of the same length as the last one comes short.
-const SLACK_LEN: usize = 64;
 
 /// Which sockets a loop's descriptors belonged to when it last waited for them.
 pub(crate) struct KnownSockets {
@@ -40,8 +40,10 @@ pub(crate) struct KnownSockets {
 struct Known {
     /// A weak reference to the socket.
     reference: Option<Obj>,
-    /// How much it received last.
+    /// How much it received last, if it is a stream.
     last_len: usize,
+    /// Asked of the kernel when it matters. What a datagram has no memory for would be lost.
+    is_stream: Option<bool>,
 }
 
 impl KnownSockets {
@@ -74,7 +76,7 @@ impl KnownSockets {
         }
         let known = Known {
             reference: Some(reference),
-            last_len: 0,
+            ..Known::default()
         };
         std::mem::replace(&mut self.by_fd[index], known).reference
     }
@@ -82,15 +84,22 @@ impl KnownSockets {
     #[inline]
     fn note_received(&mut self, fd: i32, len: usize) {
         if let Some(known) = self.by_fd.get_mut(fd as usize) {
-            known.last_len = len;
+            let counts = len < LATE_LEN_MIN || *known.is_stream.get_or_insert_with(|| reactor::sockets::is_stream(fd));
+            known.last_len = if counts { len } else { 0 };
         }
     }
 
-    /// How much came last, if that was much.
+    /// How much came last, if that was much. Means something only for the socket that the descriptor is known by.
     #[inline]
     fn expected_len(&self, fd: i32) -> Option<usize> {
         let last_len = self.by_fd.get(fd as usize)?.last_len;
         (last_len >= LATE_LEN_MIN).then_some(last_len)
+    }
+
+    /// A transport has `fd` now. Gives back what was known; the caller drops it.
+    #[must_use]
+    pub(crate) fn forget(&mut self, fd: i32) -> Option<Obj> {
+        std::mem::take(self.by_fd.get_mut(fd as usize)?).reference
     }
 
     /// Empties it; the caller drops the references.
@@ -234,7 +243,7 @@ fn wait(this: &Operation, event_loop: &EventLoop, socket: &Obj, plain_fd: Option
     let previous = event_loop.with_registry(|registry| match side(this.kind.get()) {
         Side::Read if known => registry.set_reader(fd, this.obj()),
         Side::Read => registry.set_reader_verified(fd, this.obj()),
-        Side::Write => registry.set_writer(fd, this.obj()),
+        Side::Write => registry.set_writer_verified(fd, this.obj()),
     });
     match previous {
         Some(Ok(previous)) => retire(previous),
@@ -271,8 +280,37 @@ fn ensure_no_transport(event_loop: &EventLoop, fd: i32) -> PyResult<()> {
     Ok(())
 }
 
-/// The kernel says that the descriptor is ready: one more attempt.
+/// The kernel says that the descriptor is ready. Only `SystemExit` and `KeyboardInterrupt` come back as errors.
 pub(super) fn on_ready(this: &Operation, event_loop: &EventLoop) -> PyResult<()> {
+    ready(this, event_loop).or_else(|Raised| report_failure(this, event_loop, &take()))
+}
+
+/// What is nobody's result, because the future is done, is reported as the failure of asyncio's callback.
+#[cold]
+fn report_failure(this: &Operation, event_loop: &EventLoop, exception: &Obj) -> PyResult<()> {
+    if error::is_exit(exception.as_ptr()) {
+        return Err(restore(exception.clone()));
+    }
+    let name = match this.kind.get() {
+        Kind::RecvInto => "_sock_recv_into",
+        Kind::RecvFrom => "_sock_recvfrom",
+        Kind::RecvFromInto => "_sock_recvfrom_into",
+        Kind::SendAll => "_sock_sendall",
+        Kind::SendTo => "_sock_sendto",
+        Kind::Accept => "_sock_accept",
+        Kind::Recv | Kind::Sleep | Kind::Other => "_sock_recv",
+    };
+    let function = call::getattr(event_loop.raw(), call::interned(name)?.as_ptr())?;
+    let future = this.future().map_or_else(Obj::none, Own::into_obj);
+    let (socket, argument) = (this.first.get_or_none(), this.second.get());
+    let mut arguments = vec![future.as_ptr(), socket.as_ptr()];
+    arguments.extend(argument.as_ref().map(Obj::as_ptr));
+    let handle = Handle::create(event_loop, function.as_ptr(), &arguments, context::copy_current()?)?;
+    report(event_loop.raw(), handle.raw(), exception)
+}
+
+/// One more attempt.
+fn ready(this: &Operation, event_loop: &EventLoop) -> PyResult<()> {
     if this.since.get() == event_loop.inner().last_poll_ticks.get() {
         // News from before the attempt that found the socket not ready.
         return Ok(());
@@ -298,12 +336,8 @@ pub(super) fn on_ready(this: &Operation, event_loop: &EventLoop) -> PyResult<()>
         this.put(NOTIFIED, true);
         return future.set_result(Obj::none());
     }
-    let outcome = attempt(this, event_loop, &socket, fd);
-    if future.is_done() || this.stage.get() != Stage::Suspended {
-        // Cancelled by what the socket's own methods did.
-        return outcome.map(drop);
-    }
-    match outcome {
+    // The socket's own methods may do anything, also to the future: then it refuses what came of the attempt.
+    match attempt(this, event_loop, &socket, fd) {
         Ok(None) => Ok(()),
         Ok(Some(value)) => {
             // After the end of a stream there is nothing to wait for, and the kernel would report it at once.
@@ -317,7 +351,7 @@ pub(super) fn on_ready(this: &Operation, event_loop: &EventLoop) -> PyResult<()>
                 return Err(restore(exception));
             }
             withdraw(this, event_loop, false);
-            future.set_exception_instance(exception)
+            future.set_exception(exception.as_ptr())
         }
     }
 }
@@ -329,16 +363,7 @@ pub(super) fn receive(this: &Operation) -> PyResult<Step> {
         return Err(error::system_error("a socket operation without a loop"));
     };
     let fd = plain_fd(socket.as_ptr())?;
-    let received = match fd {
-        Some(fd) if this.kind.get() == Kind::Recv => recv_much(this, event_loop, fd)?,
-        _ => Direct::Unfit,
-    };
-    let outcome = match received {
-        Direct::Done(value) => Some(value),
-        Direct::NotReady => None,
-        Direct::Unfit => attempt(this, event_loop, &socket, fd)?,
-    };
-    match outcome {
+    match attempt(this, event_loop, &socket, fd)? {
         Some(value) => {
             // After the end of a stream there is nothing to wait for, and the kernel would report it at once.
             let goes_on = fd.is_some() && call::is_true(value.as_ptr())?;
@@ -383,7 +408,7 @@ pub(super) fn cleanup(this: &Operation) {
 fn attempt(this: &Operation, event_loop: &EventLoop, socket: &Obj, plain_fd: Option<i32>) -> PyResult<Option<Obj>> {
     if let Some(fd) = plain_fd {
         let direct = match this.kind.get() {
-            Kind::Recv => recv(this, event_loop, fd)?,
+            Kind::Recv => recv(this, event_loop, socket, fd)?,
             Kind::RecvInto => recv_into(this, event_loop, fd)?,
             Kind::SendAll => return send_all(this, socket, fd),
             _ => Direct::Unfit,
@@ -520,10 +545,17 @@ fn not_ready(error: &std::io::Error) -> PyResult<()> {
 }
 
 #[inline]
-fn recv(this: &Operation, event_loop: &EventLoop, fd: i32) -> PyResult<Direct> {
+fn recv(this: &Operation, event_loop: &EventLoop, socket: &Obj, fd: i32) -> PyResult<Direct> {
     let Some(len) = plain_len(this.second.ptr()) else {
         return Ok(Direct::Unfit);
     };
+    let expected = event_loop.known_sockets(|known| {
+        let expected = known.expected_len(fd)?;
+        known.knows(fd, socket.as_ptr()).then_some(expected)
+    });
+    if let Some(expected) = expected {
+        return recv_much(event_loop, fd, expected, len);
+    }
     let mut buffer = event_loop.take_receive_buffer();
     if len > buffer.len() && !reactor::sockets::is_stream(fd) {
         // Less than asked for could be less than the datagram.
@@ -540,78 +572,57 @@ fn recv(this: &Operation, event_loop: &EventLoop, fd: i32) -> PyResult<Direct> {
     outcome
 }
 
-/// Receives into the memory of the result, about as much as came last; if there is more, that too.
-fn recv_much(this: &Operation, event_loop: &EventLoop, fd: i32) -> PyResult<Direct> {
-    let expected = event_loop.known_sockets(|known| known.expected_len(fd));
-    let (Some(expected), Some(len)) = (expected, plain_len(this.second.ptr())) else {
-        return Ok(Direct::Unfit);
+/// Receives from a stream into the memory of the result, about as much as came last; if there is more, that too. By one
+/// call: an error that a second one took, which the kernel tells once, would be nobody's.
+///
+/// The memory is used again when the program has let go of what it read, as with streams: fresh memory for 100 KiB at a
+/// time is given back to the system and faulted in again, and not in the processor's cache.
+fn recv_much(event_loop: &EventLoop, fd: i32, expected: usize, len: usize) -> PyResult<Direct> {
+    let mut room = Room::take(expected.min(ROOM_LEN_MAX))?;
+    let memory = room.memory();
+    let most = memory.len().min(len);
+    let mut buffer = event_loop.take_receive_buffer();
+    let more = (len - most).min(buffer.len());
+    let received = if more == 0 {
+        reactor::sockets::recv(fd, &mut memory[..most])
+    } else {
+        reactor::sockets::recv_into_two(fd, &mut memory[..most], &mut buffer[..more])
     };
-    let room = (expected + SLACK_LEN).min(len);
-    let mut data = NewBytes::with_len(room)?;
-    let received = match reactor::sockets::recv(fd, data.memory()) {
+    let joined = match &received {
+        Ok(received) if *received > most => Some(joined(&memory[..most], &buffer[..received - most])),
+        _ => None,
+    };
+    event_loop.return_receive_buffer(buffer);
+    let received = match received {
         Ok(received) => received,
         Err(error) => {
+            room.put_back();
             not_ready(&error)?;
             return Ok(Direct::NotReady);
         }
     };
-    if received < room || room == len {
-        event_loop.known_sockets(|known| known.note_received(fd, received));
-        return data.shortened(received).map(Direct::Done);
+    event_loop.known_sockets(|known| known.note_received(fd, received));
+    if let Some(joined) = joined {
+        room.put_back();
+        return joined.map(Direct::Done);
     }
-    // An error will come again at the next receive.
-    let mut buffer = event_loop.take_receive_buffer();
-    let more = (len - room).min(buffer.len());
-    let more = reactor::sockets::recv(fd, &mut buffer[..more]).unwrap_or(0);
-    event_loop.known_sockets(|known| known.note_received(fd, received + more));
-    let joined = if more == 0 {
-        Ok(data)
-    } else {
-        data.extended(&buffer[..more])
-    };
-    event_loop.return_receive_buffer(buffer);
-    Ok(Direct::Done(joined?.object))
+    let (data, capacity) = room.fill(received)?;
+    if let Some(capacity) = capacity {
+        Room::lend(data.clone(), capacity);
+    }
+    Ok(Direct::Done(data))
 }
 
-/// A bytes object that nobody has seen yet.
-struct NewBytes {
-    object: Obj,
-    len: usize,
-}
-
-impl NewBytes {
-    /// Not filled, so not to be shown before it is.
-    fn with_len(len: usize) -> PyResult<NewBytes> {
-        // SAFETY: A1.
-        let object = owned(unsafe { c::PyBytes_FromStringAndSize(ptr::null(), len as isize) })?;
-        Ok(NewBytes { object, len })
-    }
-
-    fn memory(&mut self) -> &mut [MaybeUninit<u8>] {
-        // SAFETY: A1; a bytes object has this much memory, and nobody else refers to this one.
-        unsafe { std::slice::from_raw_parts_mut(c::PyBytes_AsString(self.object.as_ptr()).cast(), self.len) }
-    }
-
-    /// The first `len` bytes.
-    fn shortened(self, len: usize) -> PyResult<Obj> {
-        unsafe extern "C" {
-            // Not in pyo3-ffi; documented C API.
-            fn _PyBytes_Resize(bytes: *mut Raw, len: isize) -> std::ffi::c_int;
-        }
-        let mut raw = self.object.into_ptr();
-        // SAFETY: A1; the only reference, which is given away, and replaced by another or by NULL.
-        unsafe { _PyBytes_Resize(&raw mut raw, len as isize) };
-        owned(raw)
-    }
-
-    /// All of it, and then `more`.
-    fn extended(mut self, more: &[MaybeUninit<u8>]) -> PyResult<NewBytes> {
-        let mut joined = NewBytes::with_len(self.len + more.len())?;
-        let (first, rest) = joined.memory().split_at_mut(self.len);
-        first.copy_from_slice(self.memory());
-        rest.copy_from_slice(more);
-        Ok(joined)
-    }
+/// What one receive brought into two places.
+fn joined(first: &[MaybeUninit<u8>], rest: &[MaybeUninit<u8>]) -> PyResult<Obj> {
+    let len = first.len() + rest.len();
+    // SAFETY: A1; the object is filled before anybody sees it.
+    let object = owned(unsafe { c::PyBytes_FromStringAndSize(ptr::null(), len as isize) })?;
+    // SAFETY: it has that much memory, and nobody else refers to it.
+    let memory = unsafe { std::slice::from_raw_parts_mut(c::PyBytes_AsString(object.as_ptr()).cast(), len) };
+    memory[..first.len()].copy_from_slice(first);
+    memory[first.len()..].copy_from_slice(rest);
+    Ok(object)
 }
 
 /// A positive int, not of a subclass.

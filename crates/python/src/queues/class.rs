@@ -2,15 +2,16 @@
 
 use super::queue::{Kind, QUEUE, Queue};
 use super::{stdlib_function, subclass, table, views, waiting};
+use crate::ffi::collected::{self, collected};
 use crate::ffi::error::PyResult;
 use crate::ffi::trampoline::{self, fastcall, noargs, onearg, unary_slot};
 use crate::ffi::types::{Method, TypeSpec, add_to_module};
-use crate::ffi::{Args, Native, Obj, Raw, c, call, object, slot, trash, types};
+use crate::ffi::{Args, Native, Obj, Raw, c, call, types};
 use crate::metaclass;
 use crate::operation::function;
+use crate::waiters::make_attributes;
 use std::ffi::{CStr, c_int, c_void};
 use std::mem::offset_of;
-use std::ptr;
 use std::sync::atomic::Ordering;
 
 // ---- methods -------------------------------------------------------------------------------------
@@ -151,6 +152,7 @@ unsafe extern "C" fn init(slf: Raw, positional: Raw, keywords: Raw) -> c_int {
     trampoline::enter(|| {
         // SAFETY: tp_init's receiver.
         let this = unsafe { &*slf.cast::<Queue>() };
+        make_attributes(&this.dict)?;
         // SAFETY: A1; a dict or NULL.
         let named = !keywords.is_null() && unsafe { c::PyDict_Size(keywords) } > 0;
         if !this.handed_over.get() {
@@ -183,71 +185,16 @@ unsafe extern "C" fn class_getitem(class: Raw, item: Raw) -> Raw {
     unsafe { c::Py_GenericAlias(class, item) }
 }
 
-unsafe extern "C" fn traverse(slf: Raw, visit: c::visitproc, arg: *mut c_void) -> c_int {
-    // SAFETY: tp_traverse's receiver.
-    let this = unsafe { &*slf.cast::<Queue>() };
-    for code in [
-        slot::visit_raw(object::type_of(slf).cast(), visit, arg),
-        slot::visit_raw(this.dict.get(), visit, arg),
-        this.event_loop.slot().traverse(visit, arg),
-        this.items.traverse(visit, arg),
-        this.getters.traverse(visit, arg),
-        this.putters.traverse(visit, arg),
-        this.finished.traverse(visit, arg),
-        this.traverse_maxsize(visit, arg),
-    ] {
-        if code != 0 {
-            return code;
-        }
-    }
-    0
-}
-
-unsafe extern "C" fn clear(slf: Raw) -> c_int {
-    trampoline::enter(|| {
-        // SAFETY: tp_clear's receiver.
-        let this = unsafe { &*slf.cast::<Queue>() };
-        this.event_loop.slot().clear();
-        this.items.reset();
-        this.getters.reset();
-        this.putters.reset();
-        this.finished.reset();
-        this.clear_maxsize();
-        drop(Obj::from_owned(this.dict.replace(ptr::null_mut())));
-        Ok(())
-    })
-}
-
-unsafe extern "C" fn dealloc(slf: Raw) {
-    trampoline::enter_void(|| {
-        // SAFETY: tp_dealloc's receiver, a GC object.
-        unsafe { c::PyObject_GC_UnTrack(slf.cast()) };
-        trash::free_shallowly(slf, free_dead);
-    });
-}
-
-/// The rest of a dead, untracked one.
-fn free_dead(slf: Raw) {
-    // SAFETY: dead but whole.
-    let this = unsafe { &*slf.cast::<Queue>() };
-    if !this.weaklist.get().is_null() {
-        // SAFETY: A1; the type has a weaklist offset.
-        unsafe { c::PyObject_ClearWeakRefs(slf) };
-    }
-    // SAFETY: fields are dropped by `clear`.
-    unsafe {
-        clear(slf);
-        types::free(slf);
-    }
-}
-
-fn life() -> Vec<(c_int, *mut c_void)> {
-    vec![
-        (c::Py_tp_traverse, traverse as *mut c_void),
-        (c::Py_tp_clear, clear as *mut c_void),
-        (c::Py_tp_dealloc, dealloc as *mut c_void),
-    ]
-}
+collected!(Queue, this =>
+    weak this.weaklist;
+    this.event_loop,
+    this.items,
+    this.getters,
+    this.putters,
+    this.finished,
+    this.maxsize,
+    this.dict,
+);
 
 fn queue_methods() -> Vec<Method> {
     let mut all = vec![
@@ -324,7 +271,7 @@ fn build_queue(module: Raw, metaclass: Raw) -> PyResult<Obj> {
     spec.weaklist_offset = Some(offset_of!(Queue, weaklist));
     spec.methods = queue_methods();
     spec.properties = views::properties();
-    spec.slots = life();
+    spec.slots = collected::slots_of_chained::<Queue>().to_vec();
     spec.slots.extend([
         (c::Py_tp_new, new as *mut c_void),
         (c::Py_tp_init, init as *mut c_void),
@@ -350,7 +297,7 @@ fn build_kind(
     spec.metaclass = Some(metaclass);
     spec.bases = vec![base.as_ptr()];
     spec.methods = methods;
-    spec.slots = life();
+    spec.slots = collected::slots_of_chained::<Queue>().to_vec();
     spec.build(module)
 }
 

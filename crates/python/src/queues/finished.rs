@@ -3,10 +3,10 @@
 //! It is native until somebody asks for `_finished`. Then it becomes an Event of the stdlib, for good, with all who
 //! wait in its `_waiters`; who joins later waits with its `wait()`.
 
-use super::deque::{append, remove_if_there};
 use super::table;
 use crate::ffi::error::PyResult;
 use crate::ffi::{Obj, Slot, c, call};
+use crate::waiters::deque::{append, remove_if_there};
 use crate::waiters::{self, LoopBinding, WaiterQueue};
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
@@ -32,14 +32,18 @@ pub(super) enum Join {
 impl Finished {
     /// The Event's `clear()`.
     #[inline]
-    pub(super) fn clear(&self) -> PyResult<()> {
-        match self.event.get() {
-            None => {
-                self.unset.set(true);
-                Ok(())
-            }
-            Some(event) => call::call_method(table().names.clear.as_ptr(), &[event.as_ptr()], None).map(drop),
+    pub(super) fn unset(&self) -> PyResult<()> {
+        if !self.event.is_set() {
+            self.unset.set(true);
+            return Ok(());
         }
+        self.clear_event()
+    }
+
+    #[cold]
+    fn clear_event(&self) -> PyResult<()> {
+        let event = self.event.get_or_none();
+        call::call_method(table().names.clear.as_ptr(), &[event.as_ptr()], None).map(drop)
     }
 
     /// The Event's `set()`.
@@ -91,7 +95,7 @@ impl Finished {
             }
             Some(event) => {
                 let all = call::getattr(event.as_ptr(), table().names.waiters.as_ptr())?;
-                remove_if_there(&all, future)
+                remove_if_there(&all, future.as_ptr())
             }
         }
     }
@@ -136,20 +140,17 @@ impl Finished {
         Ok(())
     }
 
-    /// Set, native, nobody waits.
-    pub(super) fn reset(&self) {
+    /// Set, native, nobody waits. Also for `tp_clear` and `tp_dealloc`.
+    pub(super) fn clear(&self) {
         self.unset.set(false);
         self.joiners.clear();
-        self.event_loop.slot().clear();
+        self.event_loop.clear();
         self.event.clear();
     }
 
     /// For `tp_traverse`.
     pub(super) fn traverse(&self, visit: c::visitproc, arg: *mut c_void) -> c_int {
-        for code in [
-            self.event_loop.slot().traverse(visit, arg),
-            self.event.traverse(visit, arg),
-        ] {
+        for code in [self.event_loop.traverse(visit, arg), self.event.traverse(visit, arg)] {
             if code != 0 {
                 return code;
             }

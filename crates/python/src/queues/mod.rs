@@ -1,13 +1,12 @@
 //! The queues of `asyncio.queues`, native: docs/internals/waiters.md.
 //!
 //! `queue.rs` has what a queue is and does, `waiting.rs` the coroutines `put`, `get` and `join`, `finished.rs` what
-//! `join` waits for, `deque.rs` the parts that are native until somebody looks at them. `class.rs` makes the classes,
-//! `subclass.rs` looks what a subclass overrides, `views.rs` shows what programs look at.
+//! `join` waits for; items and waiters are in deques that are native until somebody looks at them (`waiters/deque.rs`).
+//! `class.rs` makes the classes, `subclass.rs` looks what a subclass overrides, `views.rs` shows what programs look at.
 //!
 //! The three exceptions stay the stdlib's classes.
 
 mod class;
-mod deque;
 mod finished;
 mod queue;
 mod subclass;
@@ -26,7 +25,6 @@ struct Table {
     /// The stdlib's Queue, PriorityQueue and LifoQueue, in the order of `Kind`.
     classes: [Obj; 3],
     event: Obj,
-    deque: Obj,
     heappush: Obj,
     heappop: Obj,
     queue_empty: Obj,
@@ -56,15 +54,12 @@ macro_rules! names {
     };
 }
 names! {
-    append = "append",
     clear = "clear",
     get_item = "_get",
     init = "_init",
     loop_ = "_loop",
     pop = "pop",
-    popleft = "popleft",
     put_item = "_put",
-    remove = "remove",
     set = "set",
     wait = "wait",
     waiters = "_waiters",
@@ -90,7 +85,6 @@ fn load() -> PyResult<()> {
     let made = Table {
         classes: [find("Queue")?, find("PriorityQueue")?, find("LifoQueue")?],
         event: call::import_from("asyncio.locks", "Event")?,
-        deque: call::import_from("collections", "deque")?,
         heappush: call::import_from("heapq", "heappush")?,
         heappop: call::import_from("heapq", "heappop")?,
         queue_empty: find("QueueEmpty")?,

@@ -6,14 +6,14 @@
 //!   and no native path is taken. A subclass that overrides what they call through `self` is, from birth; an instance
 //!   is, once it gets such an attribute of its own.
 
-use super::deque::{Deque, append};
 use super::finished::Finished;
 use super::{raise, table};
 use crate::ffi::error::{PyResult, attribute_error, index_error, owned, status, value_error};
 use crate::ffi::{Native, Obj, Raised, Raw, Slot, c, call, object};
+use crate::state::names;
+use crate::waiters::deque::{Deque, append};
 use crate::waiters::{self, LoopBinding};
 use std::cell::Cell;
-use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -36,8 +36,8 @@ pub(crate) struct Queue {
     pub(super) getters: Deque,
     pub(super) putters: Deque,
     pub(super) finished: Finished,
-    maxsize: Slot,
-    pub(super) dict: Cell<Raw>,
+    pub(super) maxsize: Slot,
+    pub(super) dict: Slot,
     pub(super) weaklist: Cell<Raw>,
     /// `maxsize` as a number, or `ASK`.
     limit: Cell<i64>,
@@ -68,10 +68,10 @@ impl Queue {
             None => call::int(0)?,
         };
         self.set_maxsize(maxsize.clone());
-        self.getters.reset();
-        self.putters.reset();
+        self.getters.clear();
+        self.putters.clear();
         self.unfinished.set(0);
-        self.finished.reset();
+        self.finished.clear();
         self.is_shut_down.set(false);
         if self.kind.get() == Kind::Custom {
             let arguments = [self.raw(), maxsize.as_ptr()];
@@ -83,7 +83,7 @@ impl Queue {
     /// `_init` of a kind: no items.
     pub(super) fn reset_items(&self, kind: Kind) -> PyResult<()> {
         if kind == Kind::Fifo {
-            self.items.reset();
+            self.items.clear();
             if self.kind.get() != Kind::Fifo {
                 self.items.show()?;
             }
@@ -114,16 +114,6 @@ impl Queue {
 
     pub(super) fn maxsize(&self) -> PyResult<Obj> {
         self.maxsize.get().map_or_else(|| call::int(0), Ok)
-    }
-
-    /// For `tp_traverse`.
-    pub(super) fn traverse_maxsize(&self, visit: c::visitproc, arg: *mut c_void) -> c_int {
-        self.maxsize.traverse(visit, arg)
-    }
-
-    /// For `tp_clear`.
-    pub(super) fn clear_maxsize(&self) {
-        self.maxsize.clear();
     }
 
     /// `_queue`, made of what is there if nobody asked before.
@@ -184,6 +174,45 @@ impl Queue {
         compare(&len, &maxsize, c::Py_GE)
     }
 
+    /// Its items are native, so that nobody else can tell how many there are.
+    #[inline]
+    fn is_native(&self) -> bool {
+        self.kind.get() == Kind::Fifo && !self.items.is_shown()
+    }
+
+    /// `put()` of an item for which there is room; false if there may be none, or if it takes a closer look.
+    #[inline]
+    pub(super) fn try_put(&self, item: Raw) -> PyResult<bool> {
+        let limit = self.limit.get();
+        let fits = self.is_native() && !self.is_shut_down.get() && (limit == 0 || self.items.has_fewer_than(limit));
+        if fits {
+            self.items.push(item)?;
+            self.note_put()?;
+        }
+        Ok(fits)
+    }
+
+    /// `get()` of an item that is there; None if there may be none, or if it takes a closer look.
+    #[inline]
+    pub(super) fn try_get(&self) -> PyResult<Option<Obj>> {
+        if !self.is_native() {
+            return Ok(None);
+        }
+        let item = self.items.pop()?;
+        if item.is_some() {
+            wake_next(&self.putters)?;
+        }
+        Ok(item)
+    }
+
+    /// What `put_nowait` does once the item is in.
+    #[inline]
+    fn note_put(&self) -> PyResult<()> {
+        self.unfinished.set(self.unfinished.get().saturating_add(1));
+        self.finished.unset()?;
+        wake_next(&self.getters)
+    }
+
     /// `_put`.
     #[inline]
     fn push(&self, item: Raw) -> PyResult<()> {
@@ -234,7 +263,7 @@ impl Queue {
             // SAFETY: A1.
             Kind::Lifo if unsafe { c::PyList_CheckExact(items.as_ptr()) } != 0 => pop_last(&items),
             Kind::Lifo => call::call_method(table().names.pop.as_ptr(), &[items.as_ptr()], None),
-            _ => call::call_method(table().names.popleft.as_ptr(), &[items.as_ptr()], None),
+            _ => call::call_method(names::popleft(), &[items.as_ptr()], None),
         }
     }
 
@@ -247,9 +276,7 @@ impl Queue {
             return Err(raise(&table().queue_full));
         }
         self.push(item)?;
-        self.unfinished.set(self.unfinished.get().saturating_add(1));
-        self.finished.clear()?;
-        wake_next(&self.getters)
+        self.note_put()
     }
 
     #[inline]
@@ -300,7 +327,7 @@ impl Queue {
     /// A future that is done when it is this waiter's turn; it is in `waiting`.
     #[inline]
     pub(super) fn queue_up(&self, waiting: &Deque) -> PyResult<Obj> {
-        let future = waiters::create_future(&self.event_loop.get(self.raw())?)?;
+        let future = self.event_loop.create_future(self.raw())?;
         waiting.push(future.as_ptr())?;
         Ok(future)
     }
@@ -322,8 +349,17 @@ impl Queue {
 }
 
 /// `_wakeup_next`: the first who still waits.
-#[inline]
+#[allow(clippy::inline_always)] // Counted: else it is a call per await.
+#[inline(always)]
 pub(super) fn wake_next(waiting: &Deque) -> PyResult<()> {
+    if waiting.is_native_and_empty() {
+        return Ok(());
+    }
+    wake_next_of(waiting)
+}
+
+#[inline(never)]
+fn wake_next_of(waiting: &Deque) -> PyResult<()> {
     while let Some(waiter) = waiting.pop()? {
         if !waiters::is_done(&waiter)? {
             return waiters::set_result(&waiter, Obj::none());

@@ -179,9 +179,10 @@ pub(super) fn state(this: &Queue) -> PyResult<Obj> {
             call::dict_set(&state, name, value.as_ptr())?;
         }
     }
-    if !this.dict.get().is_null() {
+    // Kept: comparing keys may run code that gives the queue another one.
+    if let Some(own) = this.dict.get() {
         // SAFETY: A1; both are dicts.
-        status(unsafe { c::PyDict_Update(state.as_ptr(), this.dict.get()) })?;
+        status(unsafe { c::PyDict_Update(state.as_ptr(), own.as_ptr()) })?;
     }
     Ok(state)
 }

@@ -5,14 +5,15 @@
 //!   `third`, `get` and `join` have the future as their `second`.
 //! - I2: a waiter is out of the queue once it has been woken; one that is woken and then cancelled wakes the next.
 
-use super::deque::Deque;
 use super::finished::Join;
 use super::queue::{Queue, wake_next};
 use super::{raise, table};
 use crate::ffi::error::{self, PyResult};
 use crate::ffi::{Native, Obj, Slot};
+use crate::future::Future;
 use crate::operation::{Behaviour, Bound, Operation, Original, Step};
 use crate::waiters;
+use crate::waiters::deque::Deque;
 
 /// For queues that are not handed over; the stdlib's coroutine for others.
 fn create(behaviour: &'static Behaviour, bound: &Bound) -> PyResult<Option<Obj>> {
@@ -36,11 +37,19 @@ fn wait_in(this: &Operation, waiting: &Deque, slot: &Slot) -> PyResult<Step> {
     this.wait_for(future)
 }
 
+/// The future is done, and nobody looks at it any more.
+#[inline]
+fn woken(slot: &Slot) {
+    if let Some(future) = slot.take() {
+        Future::discard(future);
+    }
+}
+
 /// The future has failed, or something was thrown at the await.
 fn leave(waiting: &Deque, slot: &Slot, can_go_on: impl FnOnce() -> PyResult<bool>) -> PyResult<()> {
     let Some(future) = slot.get() else { return Ok(()) };
     waiters::cancel(&future)?;
-    waiting.remove(&future)?;
+    waiting.remove_if_there(future.as_ptr())?;
     if can_go_on()? && !waiters::is_cancelled(&future)? {
         // It was its turn already (I2).
         wake_next(waiting)?;
@@ -53,6 +62,9 @@ fn leave(waiting: &Deque, slot: &Slot, can_go_on: impl FnOnce() -> PyResult<bool
 #[inline]
 fn get(this: &Operation) -> PyResult<Step> {
     let queue = queue_of(this);
+    if let Some(item) = queue.try_get()? {
+        return Ok(Step::Done(item));
+    }
     if queue.is_empty()? {
         if queue.is_shut_down.get() && queue.is_empty()? {
             return Err(raise(&table().queue_shut_down));
@@ -70,7 +82,10 @@ static GET: Behaviour = Behaviour {
     required: 1,
     create,
     start: get,
-    resume: |this, _value| get(this),
+    resume: |this, _value| {
+        woken(&this.second);
+        get(this)
+    },
     raised: |this, exception| {
         let queue = queue_of(this);
         leave(&queue.getters, &this.second, || Ok(!queue.is_empty()?))?;
@@ -84,6 +99,9 @@ static GET: Behaviour = Behaviour {
 #[inline]
 fn put(this: &Operation) -> PyResult<Step> {
     let queue = queue_of(this);
+    if queue.try_put(this.second.ptr())? {
+        return Ok(Step::Done(Obj::none()));
+    }
     if queue.is_full()? {
         if queue.is_shut_down.get() {
             return Err(raise(&table().queue_shut_down));
@@ -102,7 +120,10 @@ static PUT: Behaviour = Behaviour {
     required: 2,
     create,
     start: put,
-    resume: |this, _value| put(this),
+    resume: |this, _value| {
+        woken(&this.third);
+        put(this)
+    },
     raised: |this, exception| {
         let queue = queue_of(this);
         leave(&queue.putters, &this.third, || Ok(!queue.is_full()?))?;

@@ -8,9 +8,11 @@
 //! | `reader/surface.rs` | its type, methods and attributes |
 //! | `writer.rs`, `writer/waits.rs` | the writer; its coroutine methods |
 //! | `protocol.rs`, `protocol/surface.rs` | the protocol between transport and reader |
+//! | `life.rs` | how all three begin and end as Python objects |
 //!
 //! This file: what they share, and the stdlib's functions for what happens once per connection.
 
+mod life;
 mod protocol;
 mod reader;
 mod store;
@@ -29,24 +31,7 @@ use std::ffi::CStr;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-macro_rules! table {
-    (names: $($name:ident = $text:literal),* ; imports: $($import:ident = $module:literal . $attribute:literal),* $(;)?) => {
-        /// What streams look up, beside the names all of the crate uses.
-        struct Table { $($name: Obj,)* $($import: Obj),* }
-
-        fn load() -> PyResult<Table> {
-            Ok(Table {
-                $($name: call::interned($text)?,)*
-                $($import: call::import_from($module, $attribute)?),*
-            })
-        }
-
-        $(fn $name() -> Raw { table().$name.as_ptr() })*
-        $(fn $import() -> Raw { table().$import.as_ptr() })*
-    };
-}
-
-table! {
+crate::state::table! {
     names:
         drain_helper = "_drain_helper",
         exception = "exception",
@@ -68,14 +53,6 @@ table! {
         stdlib_protocol = "asyncio.streams"."StreamReaderProtocol",
         stdlib_reader = "asyncio.streams"."StreamReader",
         stdlib_writer = "asyncio.streams"."StreamWriter";
-}
-
-static TABLE: AtomicPtr<Table> = AtomicPtr::new(ptr::null_mut());
-
-/// Filled when the module is imported, never freed.
-fn table() -> &'static Table {
-    // SAFETY: `build` loads it before any of the types exist.
-    unsafe { &*TABLE.load(Ordering::Relaxed) }
 }
 
 /// `asyncio.streams._DEFAULT_LIMIT`.
@@ -224,10 +201,10 @@ fn show_dict<T: Native>(this: &T) -> PyResult<Obj> {
 }
 
 /// Methods as they were when the type was made, to know later which are overridden.
-struct Methods(AtomicPtr<Vec<(Obj, Obj)>>);
+pub(crate) struct Methods(AtomicPtr<Vec<(Obj, Obj)>>);
 
 impl Methods {
-    const fn new() -> Methods {
+    pub(crate) const fn new() -> Methods {
         Methods(AtomicPtr::new(ptr::null_mut()))
     }
 
@@ -236,7 +213,7 @@ impl Methods {
         unsafe { self.0.load(Ordering::Relaxed).as_ref() }.map_or(&[], Vec::as_slice)
     }
 
-    fn keep(&self, class: &Obj, names: &[&str]) -> PyResult<()> {
+    pub(crate) fn keep(&self, class: &Obj, names: &[&str]) -> PyResult<()> {
         let mut all = Vec::with_capacity(names.len());
         for name in names {
             let name = call::interned(name)?;
@@ -248,7 +225,7 @@ impl Methods {
     }
 
     /// Are they this class's, too?
-    fn are_of(&self, class: Raw) -> PyResult<bool> {
+    pub(crate) fn are_of(&self, class: Raw) -> PyResult<bool> {
         for (name, method) in self.all() {
             if !call::getattr(class, name.as_ptr())?.is(method.as_ptr()) {
                 return Ok(false);
@@ -265,10 +242,11 @@ impl Methods {
     }
 
     fn are_not_in_filled(&self, dict: Raw) -> bool {
+        // Kept: a key that is compared may put another dictionary in its place.
+        let dict = Obj::from_borrowed(dict);
         // SAFETY: A1; a dict, and names that are strings. A key of the dict that fails to compare counts as found.
-        self.all()
-            .iter()
-            .all(|(name, _)| match unsafe { c::PyDict_Contains(dict, name.as_ptr()) } {
+        self.all().iter().all(
+            |(name, _)| match unsafe { c::PyDict_Contains(dict.as_ptr(), name.as_ptr()) } {
                 0 => true,
                 found => {
                     if found < 0 {
@@ -276,7 +254,8 @@ impl Methods {
                     }
                     false
                 }
-            })
+            },
+        )
     }
 }
 
@@ -338,7 +317,7 @@ fn shorten_name(class: &Obj, name: &str) -> PyResult<()> {
 }
 
 pub(crate) fn build(module: Raw, metaclass: Raw) -> PyResult<()> {
-    TABLE.store(Box::into_raw(Box::new(load()?)), Ordering::Release);
+    load_table()?;
     let reader = reader::build(module, metaclass)?;
     let writer = writer::build(module, metaclass)?;
     let protocol = protocol::build(module, metaclass)?;

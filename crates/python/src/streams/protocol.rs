@@ -11,17 +11,18 @@ mod surface;
 
 pub(super) use surface::{build, keep_methods};
 
+use super::life::{Attached, Life};
 use super::{
     Methods, StreamReader, assertion, call_method0, default_loop, feed_data, feed_eof, init_as_stdlib, is_debug,
     logger, referent, set_exception, stdlib_protocol,
 };
+use crate::ffi::collected::collected;
 use crate::ffi::error::{PyResult, Raised, owned, raise};
 use crate::ffi::trampoline;
-use crate::ffi::{Args, Native, Obj, Own, Raw, Slot, args, c, call, object, slot, types};
+use crate::ffi::{Args, Native, Obj, Own, Raw, Slot, c, call, object, types};
 use crate::operation::{Behaviour, Operation, Original, Step};
 use crate::waiters::{self, WaiterQueue};
 use std::cell::Cell;
-use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -40,8 +41,7 @@ pub(crate) struct StreamReaderProtocol {
     closed: Slot,
     source_traceback: Slot,
     drains: WaiterQueue,
-    dict: Cell<Raw>,
-    weaklist: Cell<Raw>,
+    attached: Attached,
     plain: Cell<bool>,
     paused: Cell<bool>,
     lost: Cell<bool>,
@@ -65,7 +65,7 @@ impl StreamReaderProtocol {
     /// Do `drain()` and the transport find our methods?
     #[inline]
     pub(super) fn is_plain(&self) -> bool {
-        self.plain.get() && PLAIN.are_not_in(self.dict.get())
+        self.plain.get() && PLAIN.are_not_in(self.attached.dict.ptr())
     }
 
     /// The reader that received bytes go to without a call of `data_received`.
@@ -205,20 +205,6 @@ impl StreamReaderProtocol {
         self.closed.set(waiters::create_future(&event_loop)?);
         Ok(())
     }
-
-    fn slots(&self) -> [&Slot; 9] {
-        [
-            &self.event_loop,
-            &self.reader,
-            &self.strong_reader,
-            &self.writer,
-            &self.task,
-            &self.transport,
-            &self.connected,
-            &self.closed,
-            &self.source_traceback,
-        ]
-    }
 }
 
 /// Completes a future that is not done: with None, or with an exception.
@@ -289,70 +275,32 @@ unsafe extern "C" fn new(kind: *mut c::PyTypeObject, _args: Raw, _kwargs: Raw) -
     })
 }
 
-fn init_with(this: &StreamReaderProtocol, args: Args<'_>) -> PyResult<()> {
-    let names = &[c"stream_reader", c"client_connected_cb", c"loop"];
-    match args.bind("StreamReaderProtocol.__init__", names, 3, 1) {
-        Ok([Some(reader), connected, event_loop]) => this.init(reader, connected, event_loop),
-        Ok(_) => Ok(()),
-        Err(Raised) => init_as_stdlib(stdlib_protocol(), this.raw(), args),
+collected!(StreamReaderProtocol, this =>
+    weak this.attached.weaklist;
+    this.event_loop,
+    this.reader,
+    this.strong_reader,
+    this.writer,
+    this.task,
+    this.transport,
+    this.connected,
+    this.closed,
+    this.source_traceback,
+    this.drains,
+    this.attached.dict,
+);
+
+impl Life for StreamReaderProtocol {
+    fn has_finaliser(&self) -> bool {
+        true
     }
-}
 
-unsafe extern "C" fn init(slf: Raw, positional: Raw, keywords: Raw) -> c_int {
-    trampoline::enter(|| {
-        // SAFETY: tp_init's receiver.
-        let this = unsafe { &*slf.cast::<StreamReaderProtocol>() };
-        args::with_tuple_and_dict(positional, keywords, |args| init_with(this, args))
-    })
-}
-
-unsafe extern "C" fn traverse(slf: Raw, visit: c::visitproc, arg: *mut c_void) -> c_int {
-    // SAFETY: tp_traverse's receiver.
-    let this = unsafe { &*slf.cast::<StreamReaderProtocol>() };
-    for code in [
-        slot::visit_raw(object::type_of(slf).cast(), visit, arg),
-        slot::visit_raw(this.dict.get(), visit, arg),
-        this.drains.traverse(visit, arg),
-    ] {
-        if code != 0 {
-            return code;
+    fn init_with(&self, args: Args<'_>) -> PyResult<()> {
+        let names = &[c"stream_reader", c"client_connected_cb", c"loop"];
+        match args.bind("StreamReaderProtocol.__init__", names, 3, 1) {
+            Ok([Some(reader), connected, event_loop]) => self.init(reader, connected, event_loop),
+            Ok(_) => Ok(()),
+            Err(Raised) => init_as_stdlib(stdlib_protocol(), self.raw(), args),
         }
     }
-    this.slots()
-        .iter()
-        .map(|slot| slot.traverse(visit, arg))
-        .find(|code| *code != 0)
-        .unwrap_or(0)
-}
-
-unsafe extern "C" fn clear(slf: Raw) -> c_int {
-    trampoline::enter(|| {
-        // SAFETY: tp_clear's receiver.
-        let this = unsafe { &*slf.cast::<StreamReaderProtocol>() };
-        this.slots().iter().for_each(|slot| slot.clear());
-        this.drains.clear();
-        drop(Obj::from_owned(this.dict.replace(ptr::null_mut())));
-        Ok(())
-    })
-}
-
-unsafe extern "C" fn dealloc(slf: Raw) {
-    trampoline::enter_void(|| {
-        // SAFETY: A1; `__del__` may bring the object back to life (a negative answer).
-        if unsafe { c::PyObject_CallFinalizerFromDealloc(slf) } < 0 {
-            return;
-        }
-        // SAFETY: tp_dealloc's receiver, a GC object.
-        unsafe { c::PyObject_GC_UnTrack(slf.cast()) };
-        // SAFETY: as above.
-        if !unsafe { &*slf.cast::<StreamReaderProtocol>() }.weaklist.get().is_null() {
-            // SAFETY: A1; the type has a weaklist offset.
-            unsafe { c::PyObject_ClearWeakRefs(slf) };
-        }
-        // SAFETY: fields are dropped by `clear`.
-        unsafe {
-            clear(slf);
-            types::free(slf);
-        }
-    });
 }

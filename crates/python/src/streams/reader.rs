@@ -10,19 +10,20 @@ mod surface;
 
 pub(super) use surface::{build, keep_methods};
 
+use super::life::{Attached, Life};
 use super::store::Store;
 use super::{
     LIMIT_LEN_DEFAULT, Methods, assertion, call_method0, default_loop, init_as_stdlib, is_debug, pause_reading,
     resume_reading, stdlib_reader, wakeup_waiter,
 };
+use crate::ffi::collected::collected;
 use crate::ffi::error::{self, PyResult, runtime_error, value_error};
 use crate::ffi::trampoline;
-use crate::ffi::{Args, Native, Obj, Raised, Raw, Slot, args, c, call, object, slot, types};
+use crate::ffi::{Args, Native, Obj, Raised, Raw, Slot, c, call, object, types};
 use crate::state::helper;
 use crate::transport::buffer::{self, Bytes};
 use crate::waiters;
 use std::cell::Cell;
-use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -38,8 +39,7 @@ pub(crate) struct StreamReader {
     /// As the user gave it; `limit_len` and `pause_len` say how many bytes that and twice that is.
     limit: Slot,
     source_traceback: Slot,
-    dict: Cell<Raw>,
-    weaklist: Cell<Raw>,
+    attached: Attached,
     limit_len: Cell<i64>,
     pause_len: Cell<i64>,
     /// What a `read(n)` on an empty buffer waits for; 0 if none does.
@@ -65,7 +65,7 @@ impl StreamReader {
     /// Does asyncio's code, when it calls the reader's methods, find ours? Then they need not be called.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
-        self.plain.get() && PLAIN.are_not_in(self.dict.get())
+        self.plain.get() && PLAIN.are_not_in(self.attached.dict.ptr())
     }
 
     /// How many bytes a receive should bring at most, so that they are read without a copy. 0: any.
@@ -278,18 +278,6 @@ impl StreamReader {
         }
         Ok(())
     }
-
-    fn slots(&self) -> [&Slot; 7] {
-        [
-            self.store.slot(),
-            &self.event_loop,
-            &self.waiter,
-            &self.exception,
-            &self.transport,
-            &self.limit,
-            &self.source_traceback,
-        ]
-    }
 }
 
 #[cold]
@@ -309,67 +297,43 @@ unsafe extern "C" fn new(kind: *mut c::PyTypeObject, _args: Raw, _kwargs: Raw) -
             (&raw mut (*this).store).write(Store::new());
             (*this).plain.set(plain);
         }
+        // 3.11 makes method calls quick for instances that have a dict, later versions for those that do not yet.
+        #[cfg(not(Py_3_12))]
+        // SAFETY: as above; the collector may look at it from here on.
+        unsafe {
+            (*this).attached.dict.set(call::dict()?);
+        }
         Ok(made)
     })
 }
 
-fn init_with(this: &StreamReader, args: Args<'_>) -> PyResult<()> {
-    match args.bind("StreamReader.__init__", &[c"limit", c"loop"], 2, 0) {
-        Ok([limit, event_loop]) => this.init(limit, event_loop),
-        Err(Raised) => init_as_stdlib(stdlib_reader(), this.raw(), args),
+// Native bytes refer to nothing.
+collected!(StreamReader, this =>
+    weak this.attached.weaklist;
+    this.store.slot(),
+    this.event_loop,
+    this.waiter,
+    this.exception,
+    this.transport,
+    this.limit,
+    this.source_traceback,
+    this.attached.dict,
+);
+
+impl Life for StreamReader {
+    fn has_finaliser(&self) -> bool {
+        false
     }
-}
 
-unsafe extern "C" fn init(slf: Raw, positional: Raw, keywords: Raw) -> c_int {
-    trampoline::enter(|| {
-        // SAFETY: tp_init's receiver.
-        let this = unsafe { &*slf.cast::<StreamReader>() };
-        args::with_tuple_and_dict(positional, keywords, |args| init_with(this, args))
-    })
-}
-
-unsafe extern "C" fn traverse(slf: Raw, visit: c::visitproc, arg: *mut c_void) -> c_int {
-    // SAFETY: tp_traverse's receiver.
-    let this = unsafe { &*slf.cast::<StreamReader>() };
-    for raw in [object::type_of(slf).cast(), this.dict.get()] {
-        let code = slot::visit_raw(raw, visit, arg);
-        if code != 0 {
-            return code;
+    fn init_with(&self, args: Args<'_>) -> PyResult<()> {
+        match args.bind("StreamReader.__init__", &[c"limit", c"loop"], 2, 0) {
+            Ok([limit, event_loop]) => self.init(limit, event_loop),
+            Err(Raised) => init_as_stdlib(stdlib_reader(), self.raw(), args),
         }
     }
-    // Native bytes refer to nothing.
-    this.slots()
-        .iter()
-        .map(|slot| slot.traverse(visit, arg))
-        .find(|code| *code != 0)
-        .unwrap_or(0)
-}
 
-unsafe extern "C" fn clear(slf: Raw) -> c_int {
-    trampoline::enter(|| {
-        // SAFETY: tp_clear's receiver.
-        let this = unsafe { &*slf.cast::<StreamReader>() };
-        this.slots().iter().for_each(|slot| slot.clear());
-        drop(Obj::from_owned(this.dict.replace(ptr::null_mut())));
-        Ok(())
-    })
-}
-
-unsafe extern "C" fn dealloc(slf: Raw) {
-    trampoline::enter_void(|| {
-        // SAFETY: tp_dealloc's receiver, a GC object.
-        unsafe { c::PyObject_GC_UnTrack(slf.cast()) };
-        let this = slf.cast::<StreamReader>();
-        // SAFETY: as above.
-        if !unsafe { &*this }.weaklist.get().is_null() {
-            // SAFETY: A1; the type has a weaklist offset.
-            unsafe { c::PyObject_ClearWeakRefs(slf) };
-        }
-        // SAFETY: fields are dropped by `clear`; I1, and nobody else can reach the store any more.
-        unsafe {
-            clear(slf);
-            ptr::drop_in_place(&raw mut (*this).store);
-            types::free(slf);
-        }
-    });
+    unsafe fn drop_fields(this: *mut Self) {
+        // SAFETY: as the trait says; I1.
+        unsafe { ptr::drop_in_place(&raw mut (*this).store) };
+    }
 }

@@ -3,22 +3,23 @@
 
 mod waits;
 
+use super::life::{self, Attached, Life};
 use super::{
     call_method0, init_as_stdlib, is_closing, late_property, only, show_dict, slot_property, stdlib_writer, write,
 };
 use crate::event_loop::EventLoop;
+use crate::ffi::collected::collected;
 use crate::ffi::error::{PyResult, Raised};
 use crate::ffi::trampoline::{self, fastcall, noargs, property, unary_slot};
 use crate::ffi::types::{Method, Property, TypeSpec};
-use crate::ffi::{Args, Native, Obj, Raw, Slot, args, c, call, object, slot, types};
+use crate::ffi::{Args, Native, Obj, Raw, Slot, c, call, object, types};
 use crate::metaclass;
 use crate::operation::function;
 use crate::state::names;
 use crate::streams::StreamReader;
 use crate::transport::stream::StreamTransport;
 use crate::waiters;
-use std::cell::Cell;
-use std::ffi::{c_int, c_void};
+use std::ffi::c_void;
 use std::fmt::Write;
 use std::mem::offset_of;
 use std::ptr;
@@ -33,8 +34,7 @@ pub(crate) struct StreamWriter {
     event_loop: Slot,
     /// A future that is done: nothing of asyncio uses it any more, so it is made when somebody asks.
     complete: Slot,
-    dict: Cell<Raw>,
-    weaklist: Cell<Raw>,
+    attached: Attached,
 }
 
 static WRITER: AtomicPtr<c::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
@@ -98,16 +98,6 @@ impl StreamWriter {
     /// `self._transport.name()`
     fn forward0(&self, name: &str) -> PyResult<Obj> {
         call_method0(&self.transport.get_or_none(), call::interned(name)?.as_ptr())
-    }
-
-    fn slots(&self) -> [&Slot; 5] {
-        [
-            &self.transport,
-            &self.protocol,
-            &self.reader,
-            &self.event_loop,
-            &self.complete,
-        ]
     }
 }
 
@@ -182,72 +172,46 @@ fn set_complete(this: &StreamWriter, value: Option<Raw>) -> PyResult<()> {
     super::assign(&this.complete, value)
 }
 
-fn init_with(this: &StreamWriter, args: Args<'_>) -> PyResult<()> {
-    let names = &[c"transport", c"protocol", c"reader", c"loop"];
-    match args.bind("StreamWriter.__init__", names, 4, 4) {
-        Ok([Some(transport), Some(protocol), Some(reader), Some(event_loop)]) => {
-            this.init([transport, protocol, reader, event_loop])
-        }
-        Ok(_) => Ok(()),
-        Err(Raised) => init_as_stdlib(stdlib_writer(), this.raw(), args),
-    }
-}
-
-unsafe extern "C" fn init(slf: Raw, positional: Raw, keywords: Raw) -> c_int {
+unsafe extern "C" fn new(kind: *mut c::PyTypeObject, _args: Raw, _kwargs: Raw) -> Raw {
     trampoline::enter(|| {
-        // SAFETY: tp_init's receiver.
-        let this = unsafe { &*slf.cast::<StreamWriter>() };
-        args::with_tuple_and_dict(positional, keywords, |args| init_with(this, args))
+        let made = types::allocate(kind)?;
+        #[cfg(not(Py_3_12))]
+        {
+            // 3.11 makes method calls quick for instances that have a dict, later versions for those that do not yet.
+            // SAFETY: just made.
+            let this = unsafe { &*made.as_ptr().cast::<StreamWriter>() };
+            this.attached.dict.set(call::dict()?);
+        }
+        Ok(made)
     })
 }
 
-unsafe extern "C" fn traverse(slf: Raw, visit: c::visitproc, arg: *mut c_void) -> c_int {
-    // SAFETY: tp_traverse's receiver.
-    let this = unsafe { &*slf.cast::<StreamWriter>() };
-    for raw in [object::type_of(slf).cast(), this.dict.get()] {
-        let code = slot::visit_raw(raw, visit, arg);
-        if code != 0 {
-            return code;
+collected!(StreamWriter, this =>
+    weak this.attached.weaklist;
+    this.transport,
+    this.protocol,
+    this.reader,
+    this.event_loop,
+    this.complete,
+    this.attached.dict,
+);
+
+impl Life for StreamWriter {
+    /// From 3.12 on there is a `__del__`, of no use before `__init__`.
+    fn has_finaliser(&self) -> bool {
+        self.transport.is_set()
+    }
+
+    fn init_with(&self, args: Args<'_>) -> PyResult<()> {
+        let names = &[c"transport", c"protocol", c"reader", c"loop"];
+        match args.bind("StreamWriter.__init__", names, 4, 4) {
+            Ok([Some(transport), Some(protocol), Some(reader), Some(event_loop)]) => {
+                self.init([transport, protocol, reader, event_loop])
+            }
+            Ok(_) => Ok(()),
+            Err(Raised) => init_as_stdlib(stdlib_writer(), self.raw(), args),
         }
     }
-    this.slots()
-        .iter()
-        .map(|slot| slot.traverse(visit, arg))
-        .find(|code| *code != 0)
-        .unwrap_or(0)
-}
-
-unsafe extern "C" fn clear(slf: Raw) -> c_int {
-    trampoline::enter(|| {
-        // SAFETY: tp_clear's receiver.
-        let this = unsafe { &*slf.cast::<StreamWriter>() };
-        this.slots().iter().for_each(|slot| slot.clear());
-        drop(Obj::from_owned(this.dict.replace(ptr::null_mut())));
-        Ok(())
-    })
-}
-
-unsafe extern "C" fn dealloc(slf: Raw) {
-    trampoline::enter_void(|| {
-        // SAFETY: tp_dealloc's receiver.
-        let this = unsafe { &*slf.cast::<StreamWriter>() };
-        // From 3.12 on there is a `__del__`, of no use before `__init__`.
-        // SAFETY: A1; a negative answer means that it brought the object back to life.
-        if this.transport.is_set() && unsafe { c::PyObject_CallFinalizerFromDealloc(slf) } < 0 {
-            return;
-        }
-        // SAFETY: a GC object.
-        unsafe { c::PyObject_GC_UnTrack(slf.cast()) };
-        if !this.weaklist.get().is_null() {
-            // SAFETY: A1; the type has a weaklist offset.
-            unsafe { c::PyObject_ClearWeakRefs(slf) };
-        }
-        // SAFETY: fields are dropped by `clear`.
-        unsafe {
-            clear(slf);
-            types::free(slf);
-        }
-    });
 }
 
 #[rustfmt::skip]
@@ -287,18 +251,13 @@ pub(super) fn build(module: Raw, metaclass: Raw) -> PyResult<Obj> {
         c::Py_TPFLAGS_DEFAULT | c::Py_TPFLAGS_HAVE_GC | c::Py_TPFLAGS_BASETYPE,
     );
     spec.metaclass = Some(metaclass);
-    spec.dict_offset = Some(offset_of!(StreamWriter, dict));
-    spec.weaklist_offset = Some(offset_of!(StreamWriter, weaklist));
     spec.methods = methods();
     spec.properties = properties();
     spec.slots = vec![
-        (c::Py_tp_new, c::PyType_GenericNew as *mut c_void),
-        (c::Py_tp_init, init as *mut c_void),
-        (c::Py_tp_traverse, traverse as *mut c_void),
-        (c::Py_tp_clear, clear as *mut c_void),
-        (c::Py_tp_dealloc, dealloc as *mut c_void),
+        (c::Py_tp_new, new as *mut c_void),
         unary_slot!(c::Py_tp_repr, StreamWriter, repr),
     ];
+    life::complete::<StreamWriter>(&mut spec, offset_of!(StreamWriter, attached));
     let made = spec.build(module)?;
     WRITER.store(made.clone().into_ptr().cast(), Ordering::Relaxed);
     function::add_methods(&made, &waits::ALL)?;

@@ -8,12 +8,16 @@
 //! - I1: a pending task of a plain native loop is linked in that loop's list, which owns one reference.
 //! - I2: `waiter` is the awaited future, or with `THROW` set the exception to throw at the next step.
 //! - I3: `number` is 0 once `name` is set by a user.
+//! - I4: the collector tracks a task unless it is `HIDDEN`, as those are that a running loop made and owns: what the
+//!   loop's list holds is alive as long as the loop runs, and looking at it again and again would tell nothing new.
+//!   They are counted by the list. The end of the run, or of the task, shows them.
 
 pub(crate) mod cancel;
 pub(crate) mod registry;
 pub(crate) mod step;
 
 use crate::event_loop::EventLoop;
+use crate::event_loop::ready::is_unique;
 use crate::ffi::error::{PyResult, owned, runtime_error, type_error};
 use crate::ffi::freelist::FreeList;
 use crate::ffi::trampoline::{self, fastcall, noargs, onearg, property};
@@ -37,6 +41,8 @@ pub(crate) const LOG_DESTROY: u8 = 2;
 pub(crate) const THROW: u8 = 4;
 /// In a loop's list (I1).
 pub(crate) const LINKED: u8 = 8;
+/// Not tracked by the collector (I4).
+pub(crate) const HIDDEN: u8 = 16;
 
 #[repr(C)]
 pub(crate) struct Task {
@@ -60,27 +66,47 @@ unsafe impl Native for Task {
     }
 }
 
-static FREE_TASKS: FreeList<256> = FreeList::new();
+/// At most a megabyte. Thousands of tasks that end together otherwise empty the interpreter's arenas, which it gives back to
+/// the system, and the next thousands fault every page in again: a third of what a task of a large group cost.
+static FREE_TASKS: FreeList<4096> = FreeList::new();
 static NAMES_GIVEN: AtomicU64 = AtomicU64::new(0);
 
 /// The pending tasks of one loop: an intrusive list that owns a reference to each (asyncio keeps weak ones).
-pub(crate) struct TaskList(Cell<*const Task>);
+pub(crate) struct TaskList {
+    head: Cell<*const Task>,
+    /// How many of them are `HIDDEN`.
+    hidden: Cell<usize>,
+}
 
 impl TaskList {
     pub(crate) const fn new() -> TaskList {
-        TaskList(Cell::new(ptr::null()))
+        TaskList {
+            head: Cell::new(ptr::null()),
+            hidden: Cell::new(0),
+        }
+    }
+
+    /// Lets the collector see all of them: the loop's run is over.
+    pub(crate) fn show_all(&self) {
+        // The newest come first, and what earlier runs left is shown already.
+        let mut tasks = self.iter();
+        while self.hidden.get() > 0
+            && let Some(task) = tasks.next()
+        {
+            task.show();
+        }
     }
 
     #[inline]
     fn link(&self, task: Own<Task>) {
-        let head = self.0.get();
+        let head = self.head.get();
         task.previous.set(ptr::null());
         task.next.set(head);
         // SAFETY: linked tasks are alive (I1).
         if let Some(head) = unsafe { head.as_ref() } {
             head.previous.set(&raw const *task);
         }
-        self.0.set(&raw const *task);
+        self.head.set(&raw const *task);
         task.put(LINKED, true);
         std::mem::forget(task.into_obj());
     }
@@ -92,7 +118,7 @@ impl TaskList {
         unsafe {
             match task.previous.get().as_ref() {
                 Some(previous) => previous.next.set(task.next.get()),
-                None => self.0.set(task.next.get()),
+                None => self.head.set(task.next.get()),
             }
             if let Some(next) = task.next.get().as_ref() {
                 next.previous.set(task.previous.get());
@@ -108,7 +134,7 @@ impl TaskList {
     /// The tasks, newest first, as they are now. Nothing may run Python while the iterator lives.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Task> {
         // SAFETY: linked tasks are alive (I1), and stay so while nothing runs.
-        std::iter::successors(unsafe { self.0.get().as_ref() }, |task| unsafe {
+        std::iter::successors(unsafe { self.head.get().as_ref() }, |task| unsafe {
             task.next.get().as_ref()
         })
     }
@@ -117,7 +143,7 @@ impl TaskList {
     pub(crate) fn take_all(&self) -> Vec<Obj> {
         let mut all = Vec::new();
         // SAFETY: the head is alive (I1).
-        while let Some(task) = unsafe { self.0.get().as_ref() } {
+        while let Some(task) = unsafe { self.head.get().as_ref() } {
             all.push(self.unlink(task));
         }
         all
@@ -166,16 +192,16 @@ impl Task {
     ) -> PyResult<Own<Task>> {
         // asyncio before 3.15 finds out when it calls context.run, and the task never ends.
         check_context(context)?;
-        let (obj, track) = match FREE_TASKS.pop(Task::type_object()) {
-            Some(obj) => (obj, true),
-            None => (types::allocate(Task::type_object())?, false),
+        let obj = match FREE_TASKS.pop(Task::type_object()) {
+            Some(obj) => obj,
+            None => Future::note_uncounted(types::allocate_uncounted::<Task>()?),
         };
         // SAFETY: freshly made of this very type.
         let task = unsafe { Own::<Task>::from_obj_unchecked(obj) };
         task.future.attach(event_loop)?;
-        if track {
-            // SAFETY: an untracked GC object, its fields whole.
-            unsafe { c::PyObject_GC_Track(task.raw().cast()) };
+        task.hide(event_loop);
+        if eager_start || !event_loop.is_in_run() || !event_loop.is_plain() {
+            task.show();
         }
         task.start(coroutine, name, context, eager_start)?;
         Ok(task)
@@ -199,7 +225,7 @@ impl Task {
         };
         self.context.set_option(Some(context));
         self.waiter.clear();
-        self.flags.set(self.flags.get() & LINKED | LOG_DESTROY);
+        self.flags.set(self.flags.get() & (LINKED | HIDDEN) | LOG_DESTROY);
         self.cancel_requests.set(0);
         self.coroutine.set_option(Some(Obj::from_borrowed(coroutine)));
         match name.filter(|name| !object::is_none(*name)) {
@@ -226,11 +252,56 @@ impl Task {
         }
     }
 
+    /// A fresh one, not tracked yet.
+    #[inline]
+    fn hide(&self, native: &EventLoop) {
+        self.put(HIDDEN, true);
+        let hidden = &native.tasks().hidden;
+        hidden.set(hidden.get() + 1);
+    }
+
+    /// It is done, or dead.
+    #[inline]
+    fn leave_hiding(&self) {
+        self.put(HIDDEN, false);
+        // SAFETY: only `create` hides a task, and its loop is an EventLoop.
+        let native = unsafe { &*self.future.event_loop.ptr().cast::<EventLoop>() };
+        let hidden = &native.tasks().hidden;
+        hidden.set(hidden.get().saturating_sub(1));
+    }
+
+    /// Lets the collector see it.
+    pub(crate) fn show(&self) {
+        if self.has(HIDDEN) {
+            self.leave_hiding();
+            // SAFETY: an untracked GC object (I4), its fields whole.
+            unsafe { c::PyObject_GC_Track(self.raw().cast()) };
+        }
+    }
+
+    /// It is done, and the caller's reference goes next: lets the collector see it if somebody else has one.
+    #[inline]
+    pub(crate) fn show_if_held(&self) {
+        if self.has(HIDDEN) {
+            if is_unique(self) {
+                return;
+            }
+            self.show();
+        }
+    }
+
     #[inline]
     pub(crate) fn link(&self, native: &EventLoop) {
         if !self.has(LINKED) {
             native.tasks().link(self.own());
         }
+    }
+
+    /// Before it gets another loop, by an `__init__` of its own or of `Future`: the loop it was made for knows it no more.
+    /// The caller drops the reference last.
+    pub(crate) fn leave_loop(&self) -> Option<Obj> {
+        self.show();
+        self.unlink()
     }
 
     /// After the task is done: out of the list; the caller drops the reference last.
@@ -458,12 +529,9 @@ unsafe extern "C" fn task_init(slf: Raw, positional: Raw, keywords: Raw) -> c_in
             }
             // SAFETY: tp_init's receiver.
             let this = unsafe { &*slf.cast::<Task>() };
-            let linked = if cfg!(Py_3_15) { None } else { this.unlink() };
             this.future.init(event_loop)?;
             let eager = eager.map_or(Ok(false), call::is_true)?;
-            this.start(coroutine.unwrap_or(ptr::null_mut()), name, context, eager)?;
-            drop(linked);
-            Ok(())
+            this.start(coroutine.unwrap_or(ptr::null_mut()), name, context, eager)
         })
     })
 }
@@ -532,12 +600,20 @@ unsafe extern "C" fn task_dealloc(slf: Raw) {
     trampoline::enter_void(|| {
         // SAFETY: tp_dealloc's receiver.
         let this = unsafe { &*slf.cast::<Task>() };
-        // SAFETY: A1; a negative answer means the finaliser brought the object back to life.
-        if needs_finalizer(this) && unsafe { c::PyObject_CallFinalizerFromDealloc(slf) } < 0 {
-            return;
+        if needs_finalizer(this) {
+            // The finaliser shows it to Python code, which may keep it.
+            this.show();
+            // SAFETY: A1; a negative answer means the finaliser brought the object back to life.
+            if unsafe { c::PyObject_CallFinalizerFromDealloc(slf) } < 0 {
+                return;
+            }
         }
-        // SAFETY: a GC object.
-        unsafe { c::PyObject_GC_UnTrack(slf.cast()) };
+        if this.has(HIDDEN) {
+            this.leave_hiding();
+        } else {
+            // SAFETY: a GC object.
+            unsafe { c::PyObject_GC_UnTrack(slf.cast()) };
+        }
         trash::free_shallowly(slf, free_dead);
     });
 }
@@ -559,8 +635,7 @@ fn free_dead(slf: Raw) {
     let fresh = unsafe { c::PyObject_GC_IsFinalized(slf) } == 0;
     let kind = object::type_of(slf);
     if !(kind == Task::type_object() && fresh && FREE_TASKS.push(slf)) {
-        // SAFETY: fields are dropped.
-        unsafe { types::free(slf) };
+        this.future.free_memory();
     }
 }
 

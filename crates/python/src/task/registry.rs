@@ -68,6 +68,9 @@ pub(crate) fn publish_switch(event_loop: &EventLoop) -> PyResult<()> {
         let current: Raw = event_loop.current_task().cast_mut().cast();
         if event_loop.published.get() != current {
             event_loop.published.set(current);
+            if crate::ffi::thread::state_field::is_running_loop(event_loop.raw()) {
+                return tell(event_loop, current);
+            }
             let shown = if current.is_null() {
                 Obj::none()
             } else {

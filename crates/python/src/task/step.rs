@@ -58,6 +58,7 @@ pub(crate) fn wakeup(task: &Task, future: Raw) -> PyResult<()> {
 /// A step on whatever loop the task has; the caller's context is the task's already.
 fn step_anywhere(task: &Task, exception: Option<Obj>) -> PyResult<()> {
     let task = task.own();
+    task.show();
     let event_loop = task.future.event_loop.get_or_none();
     if let Some(native) = EventLoop::of(event_loop.as_ptr()) {
         registry::enter(native, &task)?;
@@ -261,6 +262,7 @@ fn wait_for(task: &Task, yielded: Obj) -> PyResult<()> {
     wait_for_other(task, yielded)
 }
 
+#[inline]
 fn step_again(task: &Task) -> PyResult<()> {
     match task.future.native_loop() {
         Some(native) => native.schedule_task(task.own()),

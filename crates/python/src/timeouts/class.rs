@@ -4,10 +4,11 @@ use super::{
     COUNTS_FROM_ENTRY, FREE_TIMEOUTS, INSERTS_ERROR, RULES, State, TAKES_SUBCLASSES, TIMEOUT, Timeout, alarm,
     timeout_error, wait_for,
 };
+use crate::ffi::collected::{self, Collected, collected};
 use crate::ffi::error::{self, PyResult, attribute_error, value_error};
 use crate::ffi::trampoline::{self, fastcall, noargs, property, unary_slot};
 use crate::ffi::types::{Property, TypeSpec, add_to_module};
-use crate::ffi::{Args, Native, Obj, Raw, args, c, call, object, slot, types};
+use crate::ffi::{Args, Native, Obj, Raw, args, c, call, object, types};
 use crate::metaclass;
 use crate::operation::{Behaviour, Bound, Operation, Original, Step, function, raise_it};
 use crate::state::imports;
@@ -199,34 +200,7 @@ unsafe extern "C" fn init(slf: Raw, positional: Raw, keywords: Raw) -> c_int {
     })
 }
 
-unsafe extern "C" fn traverse(slf: Raw, visit: c::visitproc, arg: *mut c_void) -> c_int {
-    // SAFETY: tp_traverse's receiver.
-    let this = unsafe { &*slf.cast::<Timeout>() };
-    for code in [
-        slot::visit_raw(object::type_of(slf).cast(), visit, arg),
-        slot::visit_raw(this.dict.get(), visit, arg),
-        this.task.traverse(visit, arg),
-        this.handler.traverse(visit, arg),
-        this.when_given.traverse(visit, arg),
-    ] {
-        if code != 0 {
-            return code;
-        }
-    }
-    0
-}
-
-unsafe extern "C" fn clear(slf: Raw) -> c_int {
-    trampoline::enter(|| {
-        // SAFETY: tp_clear's receiver.
-        let this = unsafe { &*slf.cast::<Timeout>() };
-        this.task.clear();
-        this.handler.clear();
-        this.when_given.clear();
-        drop(Obj::from_owned(this.dict.replace(ptr::null_mut())));
-        Ok(())
-    })
-}
+collected!(Timeout, this => weak this.weaklist; this.task, this.handler, this.when_given, this.dict);
 
 unsafe extern "C" fn dealloc(slf: Raw) {
     trampoline::enter_void(|| {
@@ -236,12 +210,8 @@ unsafe extern "C" fn dealloc(slf: Raw) {
         let this = unsafe { &*slf.cast::<Timeout>() };
         // An alarm would keep it alive.
         debug_assert!(this.alarm.get().is_null());
-        if !this.weaklist.get().is_null() {
-            // SAFETY: A1; the type has a weaklist offset.
-            unsafe { c::PyObject_ClearWeakRefs(slf) };
-        }
-        // SAFETY: fields are dropped by `clear`.
-        unsafe { clear(slf) };
+        collected::clear_weak_references(this);
+        this.empty_fields();
         this.state.set(State::Created);
         if !(Timeout::check_exact(slf) && FREE_TIMEOUTS.push(slf)) {
             // SAFETY: fields are dropped.
@@ -324,11 +294,9 @@ fn spec() -> TypeSpec {
     spec.slots = vec![
         (c::Py_tp_new, c::PyType_GenericNew as *mut c_void),
         (c::Py_tp_init, init as *mut c_void),
-        (c::Py_tp_traverse, traverse as *mut c_void),
-        (c::Py_tp_clear, clear as *mut c_void),
-        (c::Py_tp_dealloc, dealloc as *mut c_void),
         unary_slot!(c::Py_tp_repr, Timeout, repr),
     ];
+    spec.slots.extend(collected::slots_with::<Timeout>(dealloc));
     spec
 }
 

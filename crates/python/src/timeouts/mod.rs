@@ -77,7 +77,7 @@ pub(crate) struct Timeout {
     task: Slot,
     handler: Slot,
     when_given: Slot,
-    dict: Cell<Raw>,
+    dict: Slot,
     weaklist: Cell<Raw>,
     alarm: Cell<*const Alarm>,
     when: Cell<f64>,

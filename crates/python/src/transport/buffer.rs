@@ -29,6 +29,23 @@ impl Bytes {
     }
 }
 
+/// A copy of `bytes` as an object.
+#[inline]
+pub(crate) fn copy(bytes: &[u8]) -> PyResult<Obj> {
+    // SAFETY: A1; as long as it says.
+    owned(unsafe { c::PyBytes_FromStringAndSize(bytes.as_ptr().cast(), bytes.len() as isize) })
+}
+
+/// Memory that was written as bytes.
+///
+/// # Safety
+/// All of it was.
+#[inline]
+pub(crate) unsafe fn initialised(memory: &[MaybeUninit<u8>]) -> &[u8] {
+    // SAFETY: the caller says so; MaybeUninit has the same layout.
+    unsafe { std::slice::from_raw_parts(memory.as_ptr().cast(), memory.len()) }
+}
+
 impl AsRef<[u8]> for Bytes {
     #[inline]
     fn as_ref(&self) -> &[u8] {
@@ -72,6 +89,17 @@ pub(crate) fn with_bytes<T>(object: Raw, look: impl FnOnce(&[u8]) -> T) -> PyRes
         // change, and then what is sent is either the old or the new bytes.
         look(unsafe { std::slice::from_raw_parts(address, len) })
     })
+}
+
+/// Lends the bytes of any object with a buffer while `look` may run Python code. The memory stays, as the buffer is held;
+/// what is in it may change, as for any C code that lets other threads run.
+pub(crate) fn lend_readable<T>(object: Raw, look: impl FnOnce(&[u8]) -> T) -> PyResult<T> {
+    with_bytes(object, look)
+}
+
+/// The same for writing: where the memory is, and how long.
+pub(crate) fn lend_writable<T>(object: Raw, fill: impl FnOnce(*mut u8, usize) -> T) -> PyResult<T> {
+    with_buffer(object, c::PyBUF_WRITABLE, fill)
 }
 
 /// Lends the memory of an object to `fill`, which runs no Python code. None, without an exception, if the object has no

@@ -4,38 +4,34 @@
 //! is what touches Python objects. This file: names they look up, and steps that must all happen.
 
 pub(crate) mod buffer;
-mod room;
+pub(crate) mod datagram;
+pub(crate) mod endpoint;
+mod flow;
+mod lifetime;
+pub(crate) mod pipe;
+mod receiving;
+pub(crate) mod room;
+pub(crate) mod sendfile;
 pub(crate) mod stream;
+mod surface;
 
 use crate::ffi::error::{self, PyResult, restore, take};
 use crate::ffi::{Obj, Raw, call};
+use crate::state::names;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
 
-macro_rules! table {
-    (names: $($name:ident = $text:literal),* ; imports: $($import:ident = $module:literal . $attribute:literal),* $(;)?) => {
-        /// What transports look up once per connection, beside the names all of the crate uses.
-        struct Table { $($name: Obj,)* $($import: Obj),* }
+pub(crate) mod tls;
 
-        fn load() -> PyResult<Table> {
-            Ok(Table {
-                $($name: call::interned($text)?,)*
-                $($import: call::import_from($module, $attribute)?),*
-            })
-        }
-
-        $(fn $name() -> Raw { table().$name.as_ptr() })*
-        $(fn $import() -> Raw { table().$import.as_ptr() })*
-    };
-}
-
-table! {
+crate::state::table! {
     names:
         attach = "_attach",
+        datagram_received = "datagram_received",
         detach = "_detach",
+        error_received = "error_received",
         getpeername = "getpeername",
         getsockname = "getsockname",
         name_of_call_connection_lost = "_call_connection_lost",
+        name_of_sendto_ready = "_sendto_ready",
         name_of_start_reading = "_start_reading",
         name_of_write_ready = "_write_ready",
         name_of_read_ready = "_read_ready",
@@ -45,22 +41,13 @@ table! {
         sockname = "sockname",
         socket = "socket";
     imports:
+        datagram_transport = "asyncio.transports"."DatagramTransport",
         flow_control_mixin = "asyncio.transports"."_FlowControlMixin",
+        read_transport = "asyncio.transports"."ReadTransport",
+        native_file = "_io"."FileIO",
         native_socket = "_socket"."socket",
+        plain_socket = "socket"."socket",
         transport_socket = "asyncio.trsock"."TransportSocket";
-}
-
-static TABLE: AtomicPtr<Table> = AtomicPtr::new(ptr::null_mut());
-
-/// Filled when the module is imported, never freed.
-fn table() -> &'static Table {
-    // SAFETY: `load_table` ran before any transport could exist.
-    unsafe { &*TABLE.load(Ordering::Relaxed) }
-}
-
-fn load_table() -> PyResult<()> {
-    TABLE.store(Box::into_raw(Box::new(load()?)), Ordering::Release);
-    Ok(())
 }
 
 /// Steps that all happen, whatever one of them raises: a transport is never left half closed. The first exception is
@@ -91,4 +78,13 @@ impl AllSteps {
     fn end(self) -> PyResult<()> {
         self.first.map_or(Ok(()), |exception| Err(restore(exception)))
     }
+}
+
+/// `waiter.set_result(value)` or `waiter.set_exception(value)`, unless it is done.
+pub(super) fn settle(waiter: &Obj, name: Raw, value: &Obj) -> PyResult<()> {
+    let done = call::call_method(names::done(), &[waiter.as_ptr()], None)?;
+    if call::is_true(done.as_ptr())? {
+        return Ok(());
+    }
+    call::call_method(name, &[waiter.as_ptr(), value.as_ptr()], None).map(drop)
 }

@@ -8,12 +8,11 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::time::Timespec;
 
 use super::{Event, Interest, Readiness};
-use crate::sys;
+use crate::{faults, sys};
 
 /// Longer waits end after a day with no events, as asyncio's do (`MAXIMUM_SELECT_TIMEOUT`): far below every limit of
 /// the kernel's types.
@@ -27,6 +26,7 @@ static NO_PWAIT2: AtomicBool = AtomicBool::new(false);
 /// Where a wait puts its events. Doubles when a wait filled it.
 pub struct Events {
     list: Vec<epoll::Event>,
+    limit: usize,
 }
 
 impl Events {
@@ -34,7 +34,20 @@ impl Events {
     pub fn with_capacity(capacity: usize) -> Self {
         Self {
             list: Vec::with_capacity(capacity.clamp(1, EVENTS_LEN_MAX)),
+            limit: EVENTS_LEN_MAX,
         }
+    }
+
+    /// The next waits bring at most `limit` events, at least one. The kernel begins with those it did not report last.
+    #[inline]
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit.clamp(1, EVENTS_LEN_MAX);
+    }
+
+    /// How many events a wait brings at most, if the list has room for them.
+    #[inline]
+    pub fn limit(&self) -> usize {
+        self.limit
     }
 
     /// How many events the last wait left here.
@@ -94,6 +107,7 @@ impl Poller {
     /// regular file).
     #[inline]
     pub fn add(&self, fd: RawFd, token: u64, interest: Interest) -> io::Result<()> {
+        faults::before_watch()?;
         Ok(epoll::add(
             &self.epoll,
             sys::borrow(fd)?,
@@ -126,6 +140,10 @@ impl Poller {
     /// Says how many events `events` now holds: none after the timeout, and none after an error.
     #[inline]
     pub fn wait(&self, events: &mut Events, timeout_ns: Option<u64>) -> io::Result<usize> {
+        if let Err(error) = faults::before_wait() {
+            events.list.clear();
+            return Err(error);
+        }
         let ready = match timeout_ns {
             // The older call, because it has no timespec to copy in.
             Some(0) => self.wait_plain(events, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })),
@@ -139,13 +157,12 @@ impl Poller {
     /// `epoll_wait`, whose timeout must be whole milliseconds.
     #[inline]
     fn wait_plain(&self, events: &mut Events, timeout: Option<&Timespec>) -> io::Result<usize> {
-        events.list.clear();
-        Ok(epoll::wait(&self.epoll, spare_capacity(&mut events.list), timeout)?)
+        sys::epoll_wait(self.epoll.as_fd(), &mut events.list, events.limit, timeout)
     }
 
     fn wait_ns(&self, events: &mut Events, ns: u64) -> io::Result<usize> {
         if !NO_PWAIT2.load(Ordering::Relaxed) {
-            match sys::epoll_pwait2(self.epoll.as_fd(), &mut events.list, &timespec(ns)) {
+            match sys::epoll_pwait2(self.epoll.as_fd(), &mut events.list, events.limit, &timespec(ns)) {
                 // Sandboxes that do not know a call yet answer EPERM where the kernel says ENOSYS; the call itself
                 // never does.
                 Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {

@@ -3,14 +3,14 @@
 use super::{AsCompleted, next, on_timeout, show_inner};
 #[cfg(Py_3_13)]
 use super::{GIVES_BACK, NEXT, WAIT_FOR_ONE};
+use crate::ffi::collected::{self, collected};
 use crate::ffi::error::PyResult;
 use crate::ffi::trampoline::{self, noargs, property, unary_slot};
 use crate::ffi::types::TypeSpec;
-use crate::ffi::{Native, Obj, Raw, Slot, c, call, object, slot, types};
+use crate::ffi::{Native, Obj, Raw, c, call, object};
 #[cfg(Py_3_13)]
 use crate::metaclass;
 use crate::state::state;
-use std::ffi::{c_int, c_void};
 use std::sync::atomic::Ordering;
 
 fn return_self(this: &AsCompleted) -> PyResult<Obj> {
@@ -79,61 +79,16 @@ fn class(this: &AsCompleted) -> PyResult<Obj> {
     Ok(metaclass::shown_class(this.raw()))
 }
 
-impl AsCompleted {
-    fn slots(&self) -> [&Slot; 6] {
-        [
-            &self.given,
-            &self.timeout,
-            &self.todo,
-            &self.timer,
-            &self.collector,
-            self.event_loop.slot(),
-        ]
-    }
-}
-
-unsafe extern "C" fn traverse(slf: Raw, visit: c::visitproc, arg: *mut c_void) -> c_int {
-    // SAFETY: tp_traverse's receiver.
-    let this = unsafe { &*slf.cast::<AsCompleted>() };
-    let code = slot::visit_raw(object::type_of(slf).cast(), visit, arg);
-    if code != 0 {
-        return code;
-    }
-    for held in this.slots() {
-        let code = held.traverse(visit, arg);
-        if code != 0 {
-            return code;
-        }
-    }
-    match this.done.traverse(visit, arg) {
-        0 => this.getters.traverse(visit, arg),
-        code => code,
-    }
-}
-
-unsafe extern "C" fn clear(slf: Raw) -> c_int {
-    trampoline::enter(|| {
-        // SAFETY: tp_clear's receiver.
-        let this = unsafe { &*slf.cast::<AsCompleted>() };
-        for held in this.slots() {
-            held.clear();
-        }
-        this.done.clear();
-        this.getters.clear();
-        Ok(())
-    })
-}
-
-unsafe extern "C" fn dealloc(slf: Raw) {
-    trampoline::enter_void(|| {
-        // SAFETY: tp_dealloc's receiver, a GC object; fields are dropped by `clear`.
-        unsafe {
-            c::PyObject_GC_UnTrack(slf.cast());
-            clear(slf);
-            types::free(slf);
-        }
-    });
-}
+collected!(AsCompleted, this =>
+    this.given,
+    this.timeout,
+    this.todo,
+    this.timer,
+    this.collector,
+    this.event_loop,
+    this.done,
+    this.getters,
+);
 
 pub(in crate::fan_in) fn build(module: Raw, #[allow(unused_variables)] metaclass: Raw) -> PyResult<()> {
     let mut spec = TypeSpec::new(
@@ -179,12 +134,10 @@ pub(in crate::fan_in) fn build(module: Raw, #[allow(unused_variables)] metaclass
         property!(c"_timeout_handle", AsCompleted, show_timer),
     ];
     spec.slots = vec![
-        (c::Py_tp_traverse, traverse as *mut c_void),
-        (c::Py_tp_clear, clear as *mut c_void),
-        (c::Py_tp_dealloc, dealloc as *mut c_void),
         unary_slot!(c::Py_tp_iter, AsCompleted, return_self),
         unary_slot!(c::Py_tp_iternext, AsCompleted, next),
     ];
+    spec.slots.extend(collected::slots::<AsCompleted>());
     #[cfg(Py_3_13)]
     {
         spec.metaclass = Some(metaclass);

@@ -1,17 +1,17 @@
 //! TaskGroup as programs see it: methods, attributes, life and death.
 
 use super::{TaskGroup, cancel_all, create_task, on_task_done, scope};
+use crate::ffi::collected::{self, collected};
 use crate::ffi::error::{self, PyResult, type_error};
 use crate::ffi::trampoline::{self, fastcall, noargs, onearg, property, unary_slot};
 use crate::ffi::types::{TypeSpec, add_to_module};
-use crate::ffi::{Native, Obj, Raw, Slot, c, call, object, slot, types};
+use crate::ffi::{Native, Obj, Raw, c, call, object};
 use crate::metaclass;
 use crate::operation::function;
 use crate::state::state;
 use std::ffi::{c_int, c_void};
 use std::fmt::Write;
 use std::mem::offset_of;
-use std::ptr;
 use std::sync::atomic::Ordering;
 
 fn py_cancel(this: &TaskGroup) -> PyResult<()> {
@@ -148,67 +148,17 @@ unsafe extern "C" fn init(slf: Raw, positional: Raw, keywords: Raw) -> c_int {
     })
 }
 
-impl TaskGroup {
-    fn slots(&self) -> [&Slot; 6] {
-        [
-            &self.event_loop,
-            &self.parent_task,
-            &self.errors,
-            &self.base_error,
-            &self.on_completed,
-            &self.collector,
-        ]
-    }
-}
-
-unsafe extern "C" fn traverse(slf: Raw, visit: c::visitproc, arg: *mut c_void) -> c_int {
-    // SAFETY: tp_traverse's receiver.
-    let this = unsafe { &*slf.cast::<TaskGroup>() };
-    for raw in [object::type_of(slf).cast(), this.dict.get()] {
-        let code = slot::visit_raw(raw, visit, arg);
-        if code != 0 {
-            return code;
-        }
-    }
-    for held in this.slots() {
-        let code = held.traverse(visit, arg);
-        if code != 0 {
-            return code;
-        }
-    }
-    this.tasks.traverse(visit, arg)
-}
-
-unsafe extern "C" fn clear(slf: Raw) -> c_int {
-    trampoline::enter(|| {
-        // SAFETY: tp_clear's receiver.
-        let this = unsafe { &*slf.cast::<TaskGroup>() };
-        for held in this.slots() {
-            held.clear();
-        }
-        this.tasks.clear();
-        drop(Obj::from_owned(this.dict.replace(ptr::null_mut())));
-        Ok(())
-    })
-}
-
-unsafe extern "C" fn dealloc(slf: Raw) {
-    trampoline::enter_void(|| {
-        // SAFETY: tp_dealloc's receiver, a GC object.
-        unsafe { c::PyObject_GC_UnTrack(slf.cast()) };
-        // SAFETY: as above.
-        let this = unsafe { &*slf.cast::<TaskGroup>() };
-        if !this.weaklist.get().is_null() {
-            // SAFETY: A1; the type has a weaklist offset.
-            unsafe { c::PyObject_ClearWeakRefs(slf) };
-        }
-        // SAFETY: fields are dropped by `clear`.
-        unsafe {
-            clear(slf);
-            types::free(slf);
-        }
-    });
-}
+collected!(TaskGroup, this =>
+    weak this.weaklist;
+    this.event_loop,
+    this.parent_task,
+    this.errors,
+    this.base_error,
+    this.on_completed,
+    this.collector,
+    this.tasks,
+    this.dict,
+);
 
 pub(in crate::fan_in) fn build(module: Raw, metaclass: Raw) -> PyResult<()> {
     let twin = call::import_from("asyncio.taskgroups", "TaskGroup")?;
@@ -273,11 +223,9 @@ pub(in crate::fan_in) fn build(module: Raw, metaclass: Raw) -> PyResult<()> {
     spec.slots = vec![
         (c::Py_tp_new, c::PyType_GenericNew as *mut c_void),
         (c::Py_tp_init, init as *mut c_void),
-        (c::Py_tp_traverse, traverse as *mut c_void),
-        (c::Py_tp_clear, clear as *mut c_void),
-        (c::Py_tp_dealloc, dealloc as *mut c_void),
         unary_slot!(c::Py_tp_repr, TaskGroup, repr),
     ];
+    spec.slots.extend(collected::slots::<TaskGroup>());
     let made = spec.build(module)?;
     crate::fan_in::name_shortly(&made, "TaskGroup")?;
     state()

@@ -1,15 +1,18 @@
-//! The tasks of a group: a table of native tasks, until somebody looks at `_tasks` or a task of another kind joins;
-//! from then on a Python set, which anybody may change.
+//! The tasks of a group. As long as they leave about in the order in which they came, they are a row. The first that
+//! leaves from further behind makes it a table. When somebody looks at `_tasks`, or a task joins that is not a new one of
+//! ours, it becomes a Python set, which anybody may change.
 //!
 //! Invariants
-//! - I1: `table` is null or a box of ours. Each word of it is 0 or an owned reference to a native task, which equals
-//!   only itself. At least half of the words are 0, and between a task and the place its address asks for there is none.
-//! - I2: `set` is a set. Where there is one, the table is not used.
+//! - I1: `native` is null or a box of ours. Each word in it is 0 or an owned reference to a native task, which equals
+//!   only itself and is there once.
+//! - I2: the first word of a row is a task. At least half of the words of a table are 0, and between a task and the place
+//!   its address asks for there is none.
+//! - I3: `set` is a set. Where there is one, `native` is not used.
 
 use crate::ffi::error::{PyResult, owned, status};
 use crate::ffi::{Obj, Raw, Slot, c, call, slot};
-use crate::future::Future;
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
@@ -39,19 +42,15 @@ impl Table {
         place
     }
 
-    /// Takes over a reference; gives it back if it is there already.
+    /// Takes over the reference that `word` is, to one that is not there yet.
     #[inline]
-    fn insert(&mut self, task: Obj) -> Option<Obj> {
+    fn take_in(&mut self, word: usize) {
         if self.len * 2 >= self.words.len() {
             self.grow();
         }
-        let place = self.find(task.as_ptr() as usize);
-        if self.words[place] != 0 {
-            return Some(task);
-        }
-        self.words[place] = task.into_ptr() as usize;
+        let place = self.find(word);
+        self.words[place] = word;
         self.len += 1;
-        None
     }
 
     fn grow(&mut self) {
@@ -86,42 +85,147 @@ impl Table {
     }
 }
 
+/// Tasks in the order in which they came.
+#[derive(Default)]
+struct Row {
+    words: VecDeque<usize>,
+    len: usize,
+}
+
+/// How far behind the first one a task is looked for.
+const LOOKED_AT_MAX: usize = 8;
+
+impl Row {
+    /// Takes over a reference to one that is not there yet.
+    #[inline]
+    fn push(&mut self, task: Obj) {
+        self.words.push_back(task.into_ptr() as usize);
+        self.len += 1;
+    }
+
+    /// None if it is not among the first.
+    #[inline]
+    fn remove(&mut self, task: Raw) -> Option<Obj> {
+        let place = self
+            .words
+            .iter()
+            .take(LOOKED_AT_MAX)
+            .position(|word| *word == task as usize)?;
+        let found = Obj::from_owned(std::mem::replace(&mut self.words[place], 0) as Raw);
+        self.len -= 1;
+        while self.words.front() == Some(&0) {
+            self.words.pop_front();
+        }
+        found
+    }
+
+    fn into_table(self) -> Table {
+        let mut table = Table::default();
+        for word in self.words.into_iter().filter(|word| *word != 0) {
+            table.take_in(word);
+        }
+        table
+    }
+}
+
+enum Native {
+    Row(Row),
+    Table(Table),
+}
+
+impl Native {
+    #[inline]
+    fn len(&self) -> usize {
+        match self {
+            Native::Row(row) => row.len,
+            Native::Table(table) => table.len,
+        }
+    }
+
+    /// Takes over a reference to one that is not there yet.
+    #[inline]
+    fn insert(&mut self, task: Obj) {
+        match self {
+            Native::Row(row) => row.push(task),
+            Native::Table(table) => table.take_in(task.into_ptr() as usize),
+        }
+    }
+
+    #[inline]
+    fn remove(&mut self, task: Raw) -> Option<Obj> {
+        match self {
+            Native::Row(row) => {
+                let found = row.remove(task);
+                if found.is_some() {
+                    found
+                } else {
+                    self.remove_from_behind(task)
+                }
+            }
+            Native::Table(table) => table.remove(task),
+        }
+    }
+
+    #[cold]
+    fn remove_from_behind(&mut self, task: Raw) -> Option<Obj> {
+        let row = match self {
+            Native::Row(row) => std::mem::take(row),
+            Native::Table(_) => return None,
+        };
+        let mut table = row.into_table();
+        let found = table.remove(task);
+        *self = Native::Table(table);
+        found
+    }
+
+    fn words(&self) -> impl Iterator<Item = Raw> {
+        let (row, table) = match self {
+            Native::Row(row) => (Some(&row.words), None),
+            Native::Table(table) => (None, Some(&table.words)),
+        };
+        let all = row.into_iter().flatten().chain(table.into_iter().flatten());
+        all.filter(|word| **word != 0).map(|word| *word as Raw)
+    }
+}
+
 pub(super) struct Members {
-    table: Cell<*mut Table>,
+    native: Cell<*mut Native>,
     set: Slot,
 }
 
 impl Members {
     #[allow(clippy::mut_from_ref)]
     #[inline]
-    fn table(&self) -> Option<&mut Table> {
+    fn native(&self) -> Option<&mut Native> {
         // SAFETY: I1; A1: no other thread, and no borrow outlives a method of this type or runs Python code.
-        unsafe { self.table.get().as_mut() }
+        unsafe { self.native.get().as_mut() }
     }
 
     #[inline]
     pub(super) fn len(&self) -> usize {
         if self.set.is_set() {
-            // SAFETY: A1; I2.
+            // SAFETY: A1; I3.
             return unsafe { c::PySet_Size(self.set.ptr()) as usize };
         }
-        self.table().map_or(0, |table| table.len)
+        self.native().map_or(0, |native| native.len())
     }
 
+    /// `is_new`: a task that was just made, of ours.
     #[inline]
-    pub(super) fn add(&self, task: &Obj) -> PyResult<()> {
+    pub(super) fn add(&self, task: &Obj, is_new: bool) -> PyResult<()> {
         if !self.set.is_set() {
-            if Future::of_final(task.as_ptr()).is_some() {
-                if self.table.get().is_null() {
-                    self.table.set(Box::into_raw(Box::default()));
+            if is_new {
+                if self.native.get().is_null() {
+                    self.native.set(Box::into_raw(Box::new(Native::Row(Row::default()))));
                 }
-                let again = self.table().and_then(|table| table.insert(task.clone()));
-                drop(again);
+                if let Some(native) = self.native() {
+                    native.insert(task.clone());
+                }
                 return Ok(());
             }
             self.use_set()?;
         }
-        // SAFETY: A1; I2.
+        // SAFETY: A1; I3.
         status(unsafe { c::PySet_Add(self.set.get_or_none().as_ptr(), task.as_ptr()) })
     }
 
@@ -129,10 +233,10 @@ impl Members {
     #[inline]
     pub(super) fn discard(&self, task: Raw) -> PyResult<()> {
         match self.set.get() {
-            // SAFETY: A1; I2.
+            // SAFETY: A1; I3.
             Some(set) => status(unsafe { c::PySet_Discard(set.as_ptr(), task) }),
             None => {
-                let gone = self.table().and_then(|table| table.remove(task));
+                let gone = self.native().and_then(|native| native.remove(task));
                 drop(gone);
                 Ok(())
             }
@@ -149,9 +253,8 @@ impl Members {
                 .map(|index| Obj::from_borrowed(call::tuple_item(all.as_ptr(), index)))
                 .collect());
         }
-        let words = self.table().map_or(&[][..], |table| &table.words);
-        let words = words.iter().filter(|word| **word != 0);
-        Ok(words.map(|word| Obj::from_borrowed(*word as Raw)).collect())
+        let words = self.native().into_iter().flat_map(|native| native.words());
+        Ok(words.map(Obj::from_borrowed).collect())
     }
 
     #[cold]
@@ -163,7 +266,7 @@ impl Members {
             status(unsafe { c::PySet_Add(set.as_ptr(), task.as_ptr()) })?;
         }
         self.set.set(set);
-        self.drop_table();
+        self.drop_native();
         Ok(())
     }
 
@@ -178,35 +281,33 @@ impl Members {
     /// Uses this set from now on.
     pub(super) fn replace(&self, set: Obj) {
         self.set.set(set);
-        self.drop_table();
+        self.drop_native();
     }
 
-    fn drop_table(&self) {
-        let table = self.table.replace(ptr::null_mut());
-        if table.is_null() {
+    fn drop_native(&self) {
+        let native = self.native.replace(ptr::null_mut());
+        if native.is_null() {
             return;
         }
         // SAFETY: I1; taken out above.
-        let table = unsafe { Box::from_raw(table) };
-        for word in table.words.iter().filter(|word| **word != 0) {
-            drop(Obj::from_owned(*word as Raw));
+        let native = unsafe { Box::from_raw(native) };
+        for raw in native.words() {
+            drop(Obj::from_owned(raw));
         }
     }
 
     /// For `tp_clear` and `tp_dealloc`, and for a second `__init__`.
     pub(super) fn clear(&self) {
-        self.drop_table();
+        self.drop_native();
         self.set.clear();
     }
 
     /// For `tp_traverse`.
     pub(super) fn traverse(&self, visit: c::visitproc, arg: *mut c_void) -> c_int {
-        if let Some(table) = self.table() {
-            for word in table.words.iter().filter(|word| **word != 0) {
-                let code = slot::visit_raw(*word as Raw, visit, arg);
-                if code != 0 {
-                    return code;
-                }
+        for raw in self.native().into_iter().flat_map(|native| native.words()) {
+            let code = slot::visit_raw(raw, visit, arg);
+            if code != 0 {
+                return code;
             }
         }
         self.set.traverse(visit, arg)

@@ -37,7 +37,7 @@ pub(crate) struct TaskGroup {
     base_error: Slot,
     on_completed: Slot,
     collector: Slot,
-    dict: Cell<Raw>,
+    dict: Slot,
     weaklist: Cell<Raw>,
     entered: Cell<bool>,
     exiting: Cell<bool>,
@@ -59,8 +59,7 @@ impl TaskGroup {
     #[inline]
     fn is_plain(&self) -> bool {
         // SAFETY: A1; a dict or NULL.
-        TaskGroup::check_exact(self.raw())
-            && (self.dict.get().is_null() || unsafe { c::PyDict_Size(self.dict.get()) } == 0)
+        TaskGroup::check_exact(self.raw()) && (!self.dict.is_set() || unsafe { c::PyDict_Size(self.dict.ptr()) } == 0)
     }
 
     #[inline]
@@ -293,6 +292,7 @@ fn create_task(this: &TaskGroup, args: Args<'_>) -> PyResult<Obj> {
         Some(native) => schedule::create_own_task(native, given)?,
         None => None,
     };
+    let is_new = own.is_some();
     let task = match own {
         Some(task) => {
             if let Some(name) = name {
@@ -303,7 +303,7 @@ fn create_task(this: &TaskGroup, args: Args<'_>) -> PyResult<Obj> {
         None if traits.takes_any_keyword => args.forward_method(event_loop.as_ptr(), "create_task")?,
         None => create_task_on(&event_loop, given, name, context)?,
     };
-    enlist(this, &task)?;
+    enlist(this, &task, is_new)?;
     Ok(task)
 }
 
@@ -337,9 +337,9 @@ fn create_task_on(event_loop: &Obj, coroutine: Raw, name: Option<Raw>, context: 
     Ok(task)
 }
 
-/// A new task of the group, which a task factory may have run to its end.
+/// A task for the group: a fresh one of ours, or what a task factory gave, which may have run to its end.
 #[inline]
-fn enlist(this: &TaskGroup, task: &Obj) -> PyResult<()> {
+fn enlist(this: &TaskGroup, task: &Obj, is_new: bool) -> PyResult<()> {
     if cfg!(Py_3_14) {
         child::add_awaited_by(task, Some(&this.parent_task.get_or_none()))?;
     }
@@ -350,7 +350,7 @@ fn enlist(this: &TaskGroup, task: &Obj) -> PyResult<()> {
         let name = call::interned("_on_task_done")?;
         return call::call_method(name.as_ptr(), &[this.raw(), task.as_ptr()], None).map(drop);
     }
-    this.tasks.add(task)?;
+    this.tasks.add(task, is_new)?;
     this.watch(task)?;
     if scope::traits().can_be_cancelled && this.aborting.get() && !child::is_done(task)? {
         cancel_task(task)?;

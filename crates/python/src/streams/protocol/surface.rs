@@ -1,13 +1,15 @@
 //! What Python sees of the protocol.
 
-use super::{DRAIN_HELPER, PLAIN, PROTOCOL, StreamReaderProtocol, clear, dealloc, init, new, traverse};
+use super::{DRAIN_HELPER, PLAIN, PROTOCOL, StreamReaderProtocol, new};
 use crate::ffi::error::{PyResult, import_error};
 use crate::ffi::trampoline::{fastcall, noargs, property};
 use crate::ffi::types::{Method, Property, TypeSpec};
 use crate::ffi::{Args, Native, Obj, Raw, c, call};
 use crate::metaclass;
 use crate::operation::function;
-use crate::streams::{flag_property, late_property, only, protocol_class, show_dict, slot_property, stdlib_protocol};
+use crate::streams::{
+    flag_property, late_property, life, only, protocol_class, show_dict, slot_property, stdlib_protocol,
+};
 use std::ffi::c_void;
 use std::mem::offset_of;
 use std::sync::atomic::Ordering;
@@ -115,17 +117,10 @@ pub(in crate::streams) fn build(module: Raw, metaclass: Raw) -> PyResult<Obj> {
     );
     spec.bases = vec![protocol_class()];
     spec.metaclass = Some(metaclass);
-    spec.dict_offset = Some(offset_of!(StreamReaderProtocol, dict));
-    spec.weaklist_offset = Some(offset_of!(StreamReaderProtocol, weaklist));
     spec.methods = methods();
     spec.properties = properties();
-    spec.slots = vec![
-        (c::Py_tp_new, new as *mut c_void),
-        (c::Py_tp_init, init as *mut c_void),
-        (c::Py_tp_traverse, traverse as *mut c_void),
-        (c::Py_tp_clear, clear as *mut c_void),
-        (c::Py_tp_dealloc, dealloc as *mut c_void),
-    ];
+    spec.slots = vec![(c::Py_tp_new, new as *mut c_void)];
+    life::complete::<StreamReaderProtocol>(&mut spec, offset_of!(StreamReaderProtocol, attached));
     let made = spec.build(module)?;
     PROTOCOL.store(made.clone().into_ptr().cast(), Ordering::Relaxed);
     function::add_methods(&made, &[&DRAIN_HELPER])?;

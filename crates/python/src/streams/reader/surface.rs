@@ -1,6 +1,6 @@
 //! What Python sees of a reader beside its coroutine methods.
 
-use super::{PLAIN, READER, StreamReader, clear, dealloc, init, new, reads, traverse};
+use super::{PLAIN, READER, StreamReader, new, reads};
 use crate::ffi::error::PyResult;
 use crate::ffi::trampoline::{fastcall, noargs, property, unary_slot};
 use crate::ffi::types::{Method, Property, TypeSpec};
@@ -8,7 +8,7 @@ use crate::ffi::{Args, Native, Obj, Raw, c, call};
 use crate::metaclass;
 use crate::operation::function;
 use crate::streams::{
-    LIMIT_LEN_DEFAULT, assertion, flag_property, given, only, show_dict, slot_property, stdlib_reader,
+    LIMIT_LEN_DEFAULT, assertion, flag_property, given, life, only, show_dict, slot_property, stdlib_reader,
 };
 use std::ffi::c_void;
 use std::fmt::Write;
@@ -167,19 +167,14 @@ pub(in crate::streams) fn build(module: Raw, metaclass: Raw) -> PyResult<Obj> {
         c::Py_TPFLAGS_DEFAULT | c::Py_TPFLAGS_HAVE_GC | c::Py_TPFLAGS_BASETYPE,
     );
     spec.metaclass = Some(metaclass);
-    spec.dict_offset = Some(offset_of!(StreamReader, dict));
-    spec.weaklist_offset = Some(offset_of!(StreamReader, weaklist));
     spec.methods = methods();
     spec.properties = properties();
     spec.slots = vec![
         (c::Py_tp_new, new as *mut c_void),
-        (c::Py_tp_init, init as *mut c_void),
-        (c::Py_tp_traverse, traverse as *mut c_void),
-        (c::Py_tp_clear, clear as *mut c_void),
-        (c::Py_tp_dealloc, dealloc as *mut c_void),
         unary_slot!(c::Py_tp_repr, StreamReader, repr),
         unary_slot!(c::Py_am_aiter, StreamReader, aiter),
     ];
+    life::complete::<StreamReader>(&mut spec, offset_of!(StreamReader, attached));
     let made = spec.build(module)?;
     READER.store(made.clone().into_ptr().cast(), Ordering::Relaxed);
     function::add_methods(&made, &reads::ALL)?;

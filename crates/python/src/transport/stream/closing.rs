@@ -5,7 +5,8 @@ use super::{CLOSING, LOST, Side, StreamTransport};
 use crate::ffi::error::{self, PyResult};
 use crate::ffi::{Obj, Raw, c, call};
 use crate::state::names;
-use crate::transport::{AllSteps, detach, name_of_call_connection_lost, set_exception};
+use crate::transport::endpoint::Endpoint;
+use crate::transport::{AllSteps, detach, name_of_call_connection_lost, set_exception, settle};
 
 impl StreamTransport {
     #[inline]
@@ -37,7 +38,12 @@ impl StreamTransport {
     /// kernel by now is handed over first; the rest is lost.
     pub(super) fn force_close(&self, exception: Option<&Obj>) -> PyResult<()> {
         let mut steps = AllSteps::new();
-        steps.run(|| self.flush_now());
+        if exception.is_none() {
+            steps.run(|| self.flush_now());
+        } else {
+            // In asyncio the error would have come to the write before: it is this one, not what the kernel says after it.
+            self.send_regardless();
+        }
         let Some(event_loop) = self.event_loop() else {
             return steps.end();
         };
@@ -67,7 +73,7 @@ impl StreamTransport {
             if !error::is_instance_of(exception.as_ptr(), unsafe { c::PyExc_OSError }) {
                 steps.run(|| self.report(&event_loop, message, exception));
             } else if event_loop.is_debug() {
-                steps.run(|| self.log_debug("%r: %s", &[call::string(message)?.as_ptr()], Some(exception)));
+                steps.run(|| self.log("debug", "%r: %s", &[call::string(message)?.as_ptr()], Some(exception)));
             }
         }
         steps.run(|| self.force_close(Some(exception)));
@@ -75,7 +81,7 @@ impl StreamTransport {
     }
 
     pub(super) fn call_connection_lost(&self, exception: Raw) -> PyResult<()> {
-        if self.has(LOST) || !self.sock.is_set() {
+        if self.has(LOST) || !self.file.is_set() {
             return Ok(());
         }
         self.put(LOST, true);
@@ -84,8 +90,10 @@ impl StreamTransport {
         self.clear_queue();
         self.unregister(Side::Read);
         self.unregister(Side::Write);
+        // What may still be asked for can only be had from an open socket.
+        steps.run(|| self.whole_extra());
         // Moved out before anything else runs, and dropped last.
-        let (sock, protocol, event_loop) = (self.sock.take(), self.protocol.take(), self.event_loop.take());
+        let (sock, protocol, event_loop) = (self.file.take(), self.protocol.take(), self.event_loop.take());
         if let Some(sock) = &sock {
             steps.run(|| call::call_method(names::close(), &[sock.as_ptr()], None));
         }
@@ -103,13 +111,4 @@ impl StreamTransport {
         drop((sock, protocol, event_loop));
         steps.end()
     }
-}
-
-/// `waiter.set_result(value)` or `waiter.set_exception(value)`, unless it is done.
-pub(super) fn settle(waiter: &Obj, name: Raw, value: &Obj) -> PyResult<()> {
-    let done = call::call_method(names::done(), &[waiter.as_ptr()], None)?;
-    if call::is_true(done.as_ptr())? {
-        return Ok(());
-    }
-    call::call_method(name, &[waiter.as_ptr(), value.as_ptr()], None).map(drop)
 }

@@ -1,20 +1,17 @@
 //! How a transport begins and ends as a Python object: construction, garbage collection, the finaliser.
 
-use super::{BUFFERED, FD_VISIBLE, LOST, STREAM, StreamTransport, is_native_socket, visible_fd};
-use crate::event_loop::EventLoop;
-use crate::ffi::error::{self, PyResult, runtime_error, status, type_error};
+use super::{BUFFERED, EXTRA_DUE, LOST, STREAM, StreamTransport, TLS};
+use crate::ffi::error::{self, PyResult, runtime_error, type_error};
 use crate::ffi::trampoline;
 use crate::ffi::{Native, Obj, Raised, Raw, Slot, args, c, call, context, object, slot, types};
 use crate::state::{imports, names};
 use crate::streams::StreamReaderProtocol;
-use crate::transport::{
-    AllSteps, attach, detach, getpeername, getsockname, name_of_start_reading, peername, socket, sockname,
-    transport_socket,
-};
+use crate::transport::endpoint::{Endpoint, checked_loop, init_socket_extra};
+use crate::transport::tls::TlsProtocol;
+use crate::transport::{AllSteps, attach, detach, name_of_start_reading, peername, plain_socket};
 use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_void};
 use std::ptr;
-use wire::Flow;
 
 struct Parameters {
     event_loop: Raw,
@@ -29,31 +26,27 @@ struct Parameters {
 impl StreamTransport {
     /// In the order of the stdlib's `__init__`, so that what fails half way leaves behind what it leaves there.
     fn init(&self, given: &Parameters) -> PyResult<()> {
-        let Some(event_loop) = EventLoop::of(given.event_loop) else {
-            let name = object::type_name(given.event_loop);
-            return Err(type_error(&format!(
-                "loop must be an asynchrotron.EventLoop, not {name}"
-            )));
-        };
+        let event_loop = checked_loop(given.event_loop)?;
         if self.event_loop.is_set() || self.has(LOST) {
             return Err(runtime_error("the transport is initialised already"));
         }
         let context = match given.context {
-            Some(context) if context::check(context) => Obj::from_borrowed(context),
+            Some(context) if context::check(context) => Some(Obj::from_borrowed(context)),
             Some(_) => return Err(type_error("context must be a contextvars.Context or None")),
-            None => context::copy_current()?,
+            None => None,
         };
-        self.context.set(context);
-        self.event_loop.set(event_loop.obj());
-        self.flow.set(Flow::default());
-        self.init_extra(given.sock, given.extra)?;
-        self.sock.set(Obj::from_borrowed(given.sock));
-        let fd = call::call_method(names::fileno(), &[given.sock], None)?;
-        self.fd.set(call::as_i64(fd.as_ptr())? as i32);
-        self.put(
-            FD_VISIBLE,
-            is_native_socket(given.sock) && visible_fd(given.sock) == self.fd.get(),
-        );
+        self.init_loop(event_loop, context)?;
+        let extra = given
+            .extra
+            .map_or_else(call::dict, |extra| Ok(Obj::from_borrowed(extra)))?;
+        self.extra().set(extra.clone());
+        if has_peername(&extra)? && object::type_of(given.sock).cast() == plain_socket() {
+            // A server's connection: most are never asked for the rest, which takes memory.
+            self.put(EXTRA_DUE, true);
+        } else {
+            init_socket_extra(&extra, given.sock)?;
+        }
+        self.init_file(given.sock)?;
         self.set_protocol(given.protocol)?;
         if let Some(server) = given.server {
             self.server.set(Obj::from_borrowed(server));
@@ -61,34 +54,7 @@ impl StreamTransport {
         }
         reactor::sockets::set_nodelay(self.live_fd());
 
-        let connection_made = call::getattr(given.protocol, names::connection_made())?;
-        self.call_soon_function(event_loop, connection_made.as_ptr(), &[self.raw()])?;
-        // Reading starts only after connection_made, and the waiter wakes after both.
-        self.call_soon(event_loop, name_of_start_reading(), &[])?;
-        if let Some(waiter) = given.waiter {
-            let none = Obj::none();
-            let arguments = [waiter, none.as_ptr()];
-            self.call_soon_function(event_loop, imports::set_result_unless_cancelled(), &arguments)?;
-        }
-        Ok(())
-    }
-
-    fn init_extra(&self, sock: Raw, extra: Option<Raw>) -> PyResult<()> {
-        let extra = extra.map_or_else(call::dict, |extra| Ok(Obj::from_borrowed(extra)))?;
-        self.extra().set(extra.clone());
-        let set = |name: Raw, value: Obj| {
-            // SAFETY: A1; any mapping, as in asyncio.
-            status(unsafe { c::PyObject_SetItem(extra.as_ptr(), name, value.as_ptr()) })
-        };
-        set(socket(), call::call1(transport_socket(), sock)?)?;
-        set(sockname(), address_or_none(sock, getsockname())?)?;
-        // SAFETY: A1.
-        let known = unsafe { c::PySequence_Contains(extra.as_ptr(), peername()) };
-        status(known)?;
-        if known == 0 {
-            set(peername(), address_or_none(sock, getpeername())?)?;
-        }
-        Ok(())
+        self.schedule_start(event_loop, Some(name_of_start_reading()), given.waiter)
     }
 
     /// `server._attach` and `server._detach`, which take the transport from 3.13 on.
@@ -100,21 +66,21 @@ impl StreamTransport {
     pub(super) fn set_protocol(&self, protocol: Raw) -> PyResult<()> {
         self.put(BUFFERED, call::isinstance(protocol, imports::buffered_protocol())?);
         self.put(STREAM, StreamReaderProtocol::check(protocol));
+        self.put(TLS, TlsProtocol::takes_bytes(protocol));
         self.protocol.set(Obj::from_borrowed(protocol));
         Ok(())
     }
 }
 
-/// `sock.getsockname()` or `sock.getpeername()`; None if the system does not know.
-fn address_or_none(sock: Raw, name: Raw) -> PyResult<Obj> {
-    call::call_method(name, &[sock], None).or_else(|raised| {
-        // SAFETY: a static of the interpreter.
-        if !error::matches(unsafe { c::PyExc_OSError }) {
-            return Err(raised);
-        }
-        error::clear();
-        Ok(Obj::none())
-    })
+fn has_peername(extra: &Obj) -> PyResult<bool> {
+    // SAFETY: A1.
+    if unsafe { c::PyDict_CheckExact(extra.as_ptr()) } == 0 {
+        return Ok(false);
+    }
+    // SAFETY: A1; a dict.
+    let known = unsafe { c::PyDict_Contains(extra.as_ptr(), peername()) };
+    error::status(known)?;
+    Ok(known == 1)
 }
 
 pub(super) unsafe extern "C" fn new(kind: *mut c::PyTypeObject, _args: Raw, _kwargs: Raw) -> Raw {
@@ -169,23 +135,13 @@ pub(super) unsafe extern "C" fn init(slf: Raw, positional: Raw, keywords: Raw) -
 
 impl StreamTransport {
     fn slots(&self) -> impl Iterator<Item = &Slot> {
-        let own = [
-            &self.event_loop,
-            &self.sock,
-            &self.protocol,
-            &self.server,
-            &self.context,
-            &self.empty_waiter,
-            &self.low_water,
-            &self.high_water,
-            &self.dict,
-        ];
-        self.base.iter().chain(own)
+        let own = [&self.server, &self.empty_waiter];
+        self.base.iter().chain(self.core.slots()).chain(own)
     }
 
     /// `__del__`: says that nobody closed the transport, and closes the socket.
     fn finalize(&self) -> PyResult<()> {
-        let Some(sock) = self.sock.get() else { return Ok(()) };
+        let Some(sock) = self.file.get() else { return Ok(()) };
         let text = format!("unclosed transport {}", call::repr(self.raw())?);
         error::resource_warning(self.raw(), &text);
         let mut steps = AllSteps::new();
@@ -202,7 +158,7 @@ impl StreamTransport {
 pub(super) unsafe extern "C" fn finalize(slf: Raw) {
     // SAFETY: tp_finalize's receiver.
     let this = unsafe { &*slf.cast::<StreamTransport>() };
-    if !this.sock.is_set() {
+    if !this.file.is_set() {
         return;
     }
     trampoline::enter_void(|| {
@@ -243,7 +199,7 @@ pub(super) unsafe extern "C" fn dealloc(slf: Raw) {
         // SAFETY: tp_dealloc's receiver.
         let this = unsafe { &*slf.cast::<StreamTransport>() };
         // SAFETY: A1; a negative answer means the finaliser brought the object back to life.
-        if this.sock.is_set() && unsafe { c::PyObject_CallFinalizerFromDealloc(slf) } < 0 {
+        if this.file.is_set() && unsafe { c::PyObject_CallFinalizerFromDealloc(slf) } < 0 {
             return;
         }
         // SAFETY: a GC object.

@@ -5,12 +5,15 @@
 #![allow(clippy::unnecessary_wraps)]
 
 use super::lifetime::{clear, dealloc, finalize, init, new, traverse};
-use super::{CLOSING, EOF, LOST, PAUSED, READING, Side, StreamTransport, WRITING};
-use crate::ffi::error::{self, PyResult, import_error, owned};
+use super::{CLOSING, Core, EOF, EXTRA_DUE, LOST, PAUSED, READING, Side, StreamTransport, WRITING};
+use crate::ffi::error::{self, PyResult, owned};
 use crate::ffi::trampoline::{fastcall, noargs, onearg, property, unary_slot};
 use crate::ffi::types::{Method, Property, TypeSpec};
 use crate::ffi::{Args, Native, Obj, Raised, Raw, c, call, object};
-use crate::transport::{flow_control_mixin, load_table, socket};
+use crate::transport::endpoint::Endpoint;
+use crate::transport::flow::Watermarks;
+use crate::transport::lifetime::check_base;
+use crate::transport::{flow_control_mixin, load_table, socket, sockname};
 use std::ffi::c_void;
 use std::fmt::Write;
 use std::mem::offset_of;
@@ -24,6 +27,15 @@ fn py_is_closing(this: &StreamTransport) -> PyResult<bool> {
     Ok(this.is_closing())
 }
 
+/// May this be the name of something that is asked of the socket when somebody wants to know?
+fn asks_the_socket(name: Raw) -> PyResult<bool> {
+    // SAFETY: A1.
+    if unsafe { c::PyUnicode_CheckExact(name) } == 0 {
+        return Ok(true);
+    }
+    Ok(call::equal(name, sockname())? || call::equal(name, socket())?)
+}
+
 fn py_get_extra_info(this: &StreamTransport, args: Args<'_>) -> PyResult<Obj> {
     let [name, default] = args.bind("BaseTransport.get_extra_info", &[c"name", c"default"], 2, 1)?;
     let name = name.unwrap_or(ptr::null_mut());
@@ -32,7 +44,12 @@ fn py_get_extra_info(this: &StreamTransport, args: Args<'_>) -> PyResult<Obj> {
         this.flush_now()?;
     }
     let default = default.map_or_else(Obj::none, Obj::from_borrowed);
-    let Some(extra) = this.extra().get() else {
+    let extra = if asks_the_socket(name)? {
+        this.whole_extra()?
+    } else {
+        this.extra().get()
+    };
+    let Some(extra) = extra else {
         return Ok(default);
     };
     // SAFETY: A1.
@@ -49,6 +66,16 @@ fn py_get_extra_info(this: &StreamTransport, args: Args<'_>) -> PyResult<Obj> {
         return if error::occurred() { Err(Raised) } else { Ok(default) };
     }
     Ok(Obj::from_borrowed(found))
+}
+
+fn show_extra(this: &StreamTransport) -> PyResult<Obj> {
+    Ok(this.whole_extra()?.unwrap_or_else(Obj::none))
+}
+
+fn replace_extra(this: &StreamTransport, extra: Option<Raw>) -> PyResult<()> {
+    this.put(EXTRA_DUE, false);
+    this.extra().set_option(extra.map(Obj::from_borrowed));
+    Ok(())
 }
 
 fn py_set_protocol(this: &StreamTransport, protocol: Raw) -> PyResult<()> {
@@ -152,7 +179,7 @@ fn py_repr(this: &StreamTransport) -> PyResult<Obj> {
     let kind = object::type_of(this.raw()).cast();
     let name = call::getattr(kind, call::interned("__name__")?.as_ptr())?;
     let mut text = format!("<{}", call::to_string(name.as_ptr())?);
-    if !this.sock.is_set() {
+    if !this.file.is_set() {
         text.push_str(" closed");
     } else if this.has(CLOSING) {
         text.push_str(" closing");
@@ -175,7 +202,7 @@ fn show_loop(this: &StreamTransport) -> PyResult<Obj> {
 
 fn show_sock(this: &StreamTransport) -> PyResult<Obj> {
     this.flush_now()?;
-    Ok(this.sock.get_or_none())
+    Ok(this.file.get_or_none())
 }
 
 fn show_sock_fd(this: &StreamTransport) -> PyResult<Obj> {
@@ -215,15 +242,11 @@ fn show_protocol_paused(this: &StreamTransport) -> PyResult<Obj> {
 }
 
 fn show_low_water(this: &StreamTransport) -> PyResult<Obj> {
-    this.low_water
-        .get()
-        .map_or_else(|| call::int(wire::flow::HIGH_LEN_DEFAULT as i64 / 4), Ok)
+    Watermarks::show_low_water(this)
 }
 
 fn show_high_water(this: &StreamTransport) -> PyResult<Obj> {
-    this.high_water
-        .get()
-        .map_or_else(|| call::int(wire::flow::HIGH_LEN_DEFAULT as i64), Ok)
+    Watermarks::show_high_water(this)
 }
 
 fn show_empty_waiter(this: &StreamTransport) -> PyResult<Obj> {
@@ -241,25 +264,11 @@ fn show_dict(this: &StreamTransport) -> PyResult<Obj> {
     owned(unsafe { c::PyObject_GenericGetDict(this.raw(), ptr::null_mut()) })
 }
 
-/// Our struct begins with the Python base class's: its instances are a header and `BASE_SLOTS` references.
-fn check_base(base: Raw) -> PyResult<()> {
-    let size = call::getattr(base, call::interned("__basicsize__")?.as_ptr())?;
-    let expected = offset_of!(StreamTransport, event_loop);
-    let found = call::as_i64(size.as_ptr())?;
-    if found != expected as i64 {
-        return Err(import_error(&format!(
-            "asynchrotron does not know this Python's asyncio.transports._FlowControlMixin: \
-             its instances have {found} bytes instead of {expected}"
-        )));
-    }
-    Ok(())
-}
-
 pub(crate) fn build_type(module: Raw) -> PyResult<Obj> {
     load_table()?;
     // asyncio's fallback of sendfile() asks for an instance of this class, which is an asyncio.Transport.
     let base = flow_control_mixin();
-    check_base(base)?;
+    check_base(base, offset_of!(StreamTransport, core))?;
     let mut spec = TypeSpec::new(
         c"asynchrotron._core.StreamTransport",
         c"StreamTransport(loop, sock, protocol, waiter=None, extra=None, server=None, context=None)\n--\n\n\
@@ -268,8 +277,8 @@ pub(crate) fn build_type(module: Raw) -> PyResult<Obj> {
         c::Py_TPFLAGS_DEFAULT | c::Py_TPFLAGS_HAVE_GC | c::Py_TPFLAGS_BASETYPE,
     );
     spec.bases = vec![base];
-    spec.dict_offset = Some(offset_of!(StreamTransport, dict));
-    spec.weaklist_offset = Some(offset_of!(StreamTransport, weaklist));
+    spec.dict_offset = Some(offset_of!(StreamTransport, core) + offset_of!(Core, dict));
+    spec.weaklist_offset = Some(offset_of!(StreamTransport, core) + offset_of!(Core, weaklist));
     spec.methods = methods();
     spec.properties = properties();
     spec.slots = vec![
@@ -333,6 +342,7 @@ fn methods() -> Vec<Method> {
 fn properties() -> Vec<Property> {
     type T = StreamTransport;
     vec![
+        property!(c"_extra", T, show_extra, replace_extra),
         property!(c"_loop", T, show_loop),
         property!(c"_sock", T, show_sock),
         property!(c"_sock_fd", T, show_sock_fd),

@@ -1,17 +1,20 @@
 //! Writing: what goes to the kernel at once, what waits for the end of the turn, and who is told about it.
 //!
 //! The rules are in `wire::write_queue`. What a protocol writes while an event of its transport is handled goes out when
-//! that is over, in one call; of what others write in a turn, the first piece at once and the rest at the end of the turn.
+//! that is over, in one call; of what others write in a turn, the first piece at once and the rest at the end of the turn,
+//! or, after a turn that had more than one, all at its end. Where many transports write in quick succession, their writes
+//! leave one right after the other (`event_loop::bursts`).
 //! Waiting is not visible: whatever could tell the difference to asyncio, which sends in `write()`, flushes first.
 //! Outside of the loop's own turn nothing waits, as nobody would flush.
 
-use super::closing::settle;
-use super::{CLOSING, EOF, EventLoop, FLUSH_DUE, JOINS, Queue, SEVERAL, Side, StreamTransport};
+use super::{CLOSING, EOF, EventLoop, FLUSH_DUE, Queue, SEVERAL, Side, StreamTransport};
 use crate::ffi::error::{self, PyResult, os_error, os_error_object, owned, runtime_error, type_error};
 use crate::ffi::{Native, Obj, Raised, Raw, c, call, object};
+use crate::transport::endpoint::Endpoint;
+use crate::transport::flow::Watermarks;
 use crate::transport::{
     buffer::{self, Bytes},
-    set_exception, set_result,
+    set_exception, set_result, settle,
 };
 use std::io::{self, ErrorKind, IoSlice};
 use wire::{Admission, Next};
@@ -21,6 +24,16 @@ const PIECES_MAX: usize = 64;
 
 /// `constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES`.
 const SILENT_WRITES_AFTER_LOSS: u32 = 5;
+
+/// When what is written now leaves, unless it is much.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leaves {
+    AtOnce,
+    /// With the event that is being handled.
+    WithEvent,
+    /// With the turn of the loop.
+    WithTurn,
+}
 
 /// How sending the queue ended.
 enum Sent {
@@ -32,15 +45,9 @@ enum Sent {
 impl StreamTransport {
     /// Runs `change` on the queue; it must not run Python code.
     #[inline]
-    fn with_queue<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> T {
+    pub(super) fn with_queue<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> T {
         // SAFETY: I3; `change` ends before anything else can borrow it.
         change(unsafe { &mut *self.queue.get() })
-    }
-
-    /// How many bytes the kernel has not taken.
-    #[inline]
-    pub(super) fn unsent_len(&self) -> usize {
-        self.with_queue(|queue| queue.len())
     }
 
     #[inline]
@@ -61,10 +68,11 @@ impl StreamTransport {
             if !self.accepts("write", len)? {
                 return Ok(());
             }
+            let leaves = self.note_write();
             return match self.with_queue(|queue| queue.admit(len)) {
                 Admission::Queue => {
                     self.with_queue(|queue| queue.push(bytes));
-                    self.queued()
+                    self.queued(leaves)
                 }
                 Admission::Send => match self.send(bytes.as_ref()) {
                     Ok(sent) if sent == len => Ok(()),
@@ -75,11 +83,37 @@ impl StreamTransport {
                         });
                         self.blocked()
                     }
-                    Err(error) => self.write_failed(&error),
+                    Err(error) => self.write_failed(&os_error_object(&error)),
                 },
             };
         }
         self.write_buffer(data)
+    }
+
+    /// Queues bytes of ours; `write_owned` or the end of the event sends them.
+    #[inline]
+    pub(crate) fn queue_owned(&self, bytes: Vec<u8>) -> PyResult<()> {
+        if self.accepts("write", bytes.len())? {
+            self.with_queue(|queue| queue.push_owned(bytes));
+        }
+        Ok(())
+    }
+
+    /// `write` for bytes of ours.
+    #[inline]
+    pub(crate) fn write_owned(&self, bytes: Vec<u8>) -> PyResult<()> {
+        self.queue_owned(bytes)?;
+        self.send_owned()
+    }
+
+    /// Sees to it that what `queue_owned` queued is sent.
+    #[inline]
+    pub(crate) fn send_owned(&self) -> PyResult<()> {
+        if self.has_unsent() {
+            self.queued(self.note_write())
+        } else {
+            Ok(())
+        }
     }
 
     /// Anything but plain `bytes` may change after we return, so what is queued is a copy.
@@ -98,6 +132,7 @@ impl StreamTransport {
         if !self.accepts("write", len)? {
             return Ok(());
         }
+        let leaves = self.note_write();
         let outcome = buffer::with_bytes(data, |bytes| match self.with_queue(|queue| queue.admit(len)) {
             Admission::Queue => {
                 self.with_queue(|queue| queue.push_copy(bytes));
@@ -109,10 +144,10 @@ impl StreamTransport {
             }),
         })?;
         match outcome {
-            Ok(None) => self.queued(),
+            Ok(None) => self.queued(leaves),
             Ok(Some(true)) => Ok(()),
             Ok(Some(false)) => self.blocked(),
-            Err(error) => self.write_failed(&error),
+            Err(error) => self.write_failed(&os_error_object(&error)),
         }
     }
 
@@ -131,7 +166,7 @@ impl StreamTransport {
         if len == 0 {
             return Ok(false);
         }
-        if self.conn_lost.get() != 0 || !self.sock.is_set() {
+        if self.conn_lost.get() != 0 || !self.file.is_set() {
             return self.count_lost_write();
         }
         Ok(true)
@@ -198,65 +233,90 @@ impl StreamTransport {
                 return self.fatal_buffer_error();
             }
         }
-        if self.has_unsent() { self.queued() } else { Ok(()) }
+        if self.has_unsent() {
+            self.queued(self.note_write())
+        } else {
+            Ok(())
+        }
     }
 
-    /// Is this the turn's first write? The first goes out at once, so that who looks in the same step finds it sent
+    /// Of what a turn writes the first piece goes out at once, so that who looks in the same step finds it sent
     /// (uvloop#631). One that is followed by others costs a call more than joining them all: after a turn with
     /// several writes the next such turn's are joined from the first on, until a turn has only one again.
     #[inline]
-    fn is_first_of_turn(&self, event_loop: &EventLoop) -> bool {
-        let turn = event_loop.turn_number();
-        let first = self.write_turn.replace(turn) != turn;
-        if !first {
-            self.put(SEVERAL, true);
+    fn note_write(&self) -> Leaves {
+        if self.is_in_event() {
+            return Leaves::WithEvent;
         }
-        first
+        let Some(event_loop) = EventLoop::running().filter(|event_loop| event_loop.raw() == self.event_loop.ptr())
+        else {
+            // Nobody would flush.
+            return Leaves::AtOnce;
+        };
+        let turn = event_loop.turn_number();
+        if self.write_turn.replace(turn) == turn {
+            self.put(SEVERAL, true);
+            return Leaves::WithTurn;
+        }
+        let several = self.has(SEVERAL);
+        self.put(SEVERAL, false);
+        self.with_queue(|queue| queue.expect_more(several));
+        if event_loop.note_writer() || several {
+            Leaves::WithTurn
+        } else {
+            Leaves::AtOnce
+        }
     }
 
     /// Something was queued.
     #[inline]
-    fn queued(&self) -> PyResult<()> {
-        match self.with_queue(|queue| queue.after_queueing(self.flow.get().high_len())) {
-            Next::FlushLater if self.is_in_event() => Ok(()),
-            Next::FlushLater => {
-                match EventLoop::running().filter(|event_loop| event_loop.raw() == self.event_loop.ptr()) {
-                    Some(event_loop) => {
-                        if self.is_first_of_turn(event_loop) && !self.has(JOINS) {
-                            return self.flush_now();
-                        }
-                        if !self.has(FLUSH_DUE) {
-                            self.put(FLUSH_DUE, true);
-                            event_loop.flush_later(self.own());
-                        }
-                        Ok(())
-                    }
-                    None => self.flush_now(),
+    fn queued(&self, leaves: Leaves) -> PyResult<()> {
+        let next = self.with_queue(|queue| queue.after_queueing(self.flow.get().high_len()));
+        match (next, leaves) {
+            (Next::FlushLater, Leaves::WithEvent) => Ok(()),
+            (Next::FlushLater, Leaves::WithTurn) => {
+                if !self.has(FLUSH_DUE)
+                    && let Some(event_loop) = EventLoop::running()
+                {
+                    self.put(FLUSH_DUE, true);
+                    event_loop.flush_later(self.own());
                 }
+                Ok(())
             }
-            Next::FlushNow => self.flush_now(),
-            Next::Wait => self.maybe_pause_protocol(),
+            (Next::FlushLater, Leaves::AtOnce) | (Next::FlushNow, _) => self.flush_now(),
+            (Next::Wait, _) => self.maybe_pause_protocol(),
         }
     }
 
     /// The kernel took less than all of what is queued now.
     fn blocked(&self) -> PyResult<()> {
         self.with_queue(Queue::block);
-        if let Some(event_loop) = self.event_loop() {
-            self.register(&event_loop, Side::Write)?;
+        if let Some(event_loop) = self.event_loop()
+            && self.register(&event_loop, Side::Write).is_err()
+        {
+            // The kernel cannot watch one more descriptor: nobody would ever send the rest.
+            return self.write_failed(&error::take());
         }
         self.maybe_pause_protocol()
     }
 
-    /// At the end of the turn.
+    /// At the end of the turn. Only `SystemExit` and `KeyboardInterrupt` come back as errors.
     #[inline]
-    pub(crate) fn flush(&self, _event_loop: &EventLoop) {
+    pub(crate) fn flush(&self) -> PyResult<()> {
         self.put(FLUSH_DUE, false);
-        self.put(JOINS, self.has(SEVERAL));
-        self.put(SEVERAL, false);
-        if self.flush_now().is_err() {
-            error::write_unraisable(self.raw());
+        self.flush_now().or_else(|Raised| self.flush_failed())
+    }
+
+    #[cold]
+    fn flush_failed(&self) -> PyResult<()> {
+        let exception = error::take();
+        let is_exit = error::is_exit(exception.as_ptr());
+        let raised = error::restore(exception);
+        if is_exit {
+            return Err(raised);
         }
+        error::write_unraisable(self.raw());
+        Ok(())
     }
 
     /// Hands to the kernel what only waits for the end of the turn.
@@ -268,7 +328,15 @@ impl StreamTransport {
         match self.send_queued() {
             Sent::All => Ok(()),
             Sent::Blocked => self.blocked(),
-            Sent::Failed(error) => self.write_failed(&error),
+            Sent::Failed(error) => self.write_failed(&os_error_object(&error)),
+        }
+    }
+
+    /// The same when the connection ends whatever comes of it.
+    #[cold]
+    pub(super) fn send_regardless(&self) {
+        if self.has_unsent() && !self.with_queue(|queue| queue.is_blocked()) {
+            let (Sent::All | Sent::Blocked | Sent::Failed(_)) = self.send_queued();
         }
     }
 
@@ -309,14 +377,13 @@ impl StreamTransport {
     }
 
     #[cold]
-    fn write_failed(&self, error: &io::Error) -> PyResult<()> {
+    fn write_failed(&self, exception: &Obj) -> PyResult<()> {
         self.clear_queue();
         self.unregister(Side::Write);
-        let exception = os_error_object(error);
-        let outcome = self.fatal_error(&exception, "Fatal write error on socket transport");
+        let outcome = self.fatal_error(exception, "Fatal write error on socket transport");
         if let Some(waiter) = self.empty_waiter.get() {
             outcome?;
-            return settle(&waiter, set_exception(), &exception);
+            return settle(&waiter, set_exception(), exception);
         }
         outcome
     }
@@ -327,7 +394,7 @@ impl StreamTransport {
         if self.has_unsent() {
             match self.send_queued() {
                 Sent::All | Sent::Blocked => {}
-                Sent::Failed(error) => return self.write_failed(&error),
+                Sent::Failed(error) => return self.write_failed(&os_error_object(&error)),
             }
         }
         // May write more, or close.
@@ -345,8 +412,9 @@ impl StreamTransport {
                 self.conn_lost.set(1);
                 return self.call_connection_lost(Obj::none().as_ptr());
             }
-        } else if self.has(EOF) {
-            return self.shutdown_write();
+        } else if self.has(EOF) && self.shutdown_write().is_err() {
+            // The connection is gone already, and this is the first to hear of it.
+            return self.write_failed(&error::take());
         }
         Ok(())
     }
