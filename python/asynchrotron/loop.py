@@ -390,7 +390,7 @@ class EventLoop(_core.EventLoop, _StdlibLoop):
         try:
             await sending.future
         except OSError as exc:
-            if not sending.sent:
+            if not sending.sent and not sending.lost:
                 # Mostly because the file is none that the kernel can map; the caller falls back on plain send().
                 raise exceptions.SendfileNotAvailableError("os.sendfile call failed") from None
             if sending.waited and exc.errno == errno.ENOTCONN and type(exc) is not ConnectionError:

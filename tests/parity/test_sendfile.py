@@ -239,6 +239,35 @@ def test_a_transport_whose_peer_goes(w, path):
     return w.run(main)
 
 
+@pytest.mark.parametrize("sent_before", [True, False])
+@pytest.mark.parametrize("how", ["abort", "close", "_force_close"])
+def test_a_transport_that_ends_meanwhile(ours, path, how, sent_before):
+    """The error that asyncio has if it reads the file itself; with the kernel's call it waits for ever."""
+
+    async def main():
+        loop = ours.aio.get_running_loop()
+        one, other = pair()
+        with other, path.open("rb", 0) as file:
+            if not sent_before:
+                with pytest.raises(BlockingIOError):
+                    while True:
+                        one.send(bytes(100_000))
+            transport, proto = await loop.create_connection(lambda: Recorder([]), sock=one)
+            sending = loop.create_task(loop.sendfile(transport, file))
+            await asyncio.sleep(0.005)
+            getattr(transport, how)(*((OSError(5, "mine"),) if how == "_force_close" else ()))
+            kind, text = await araised(asyncio.wait_for(sending, 5))
+            assert proto.is_lost
+            assert one.fileno() == -1
+            assert (file.tell() > 0) == sent_before
+            return kind, text
+
+    expected = ("OSError", "[Errno 5] mine")
+    assert ours.run(main) == (
+        expected if how == "_force_close" else ("ConnectionError", "Connection is closed by peer")
+    )
+
+
 @parity
 def test_other_transports(w):
     """Pipes have no sendfile; an already closing transport neither."""

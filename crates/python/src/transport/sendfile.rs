@@ -11,7 +11,7 @@
 // What CPython calls has one shape, also where nothing can fail.
 #![allow(clippy::unnecessary_wraps)]
 
-use super::endpoint::{checked_loop, shows_fd, visible_fd};
+use super::endpoint::{Core, checked_loop, shows_fd, visible_fd};
 use super::{set_exception, set_result, settle};
 use crate::event_loop::EventLoop;
 use crate::event_loop::io::{Side, retire};
@@ -33,6 +33,8 @@ const PER_EVENT_LEN_MAX: u64 = 4 * 1024 * 1024;
 const REGISTERED: u8 = 1;
 /// The socket has been waited for.
 const WAITED: u8 = 2;
+/// Its transport closed the socket in the middle.
+const LOST: u8 = 4;
 
 #[repr(C)]
 pub(crate) struct Sendfile {
@@ -151,6 +153,24 @@ impl Sendfile {
         }
     }
 
+    /// The transport whose socket this is closes it: no event will ever come, so whoever waits learns it now.
+    pub(super) fn connection_lost(&self, exception: &Obj) -> PyResult<()> {
+        self.put(LOST, true);
+        self.stop();
+        match self.future.get() {
+            Some(future) => settle(&future, set_exception(), exception),
+            None => Ok(()),
+        }
+    }
+
+    /// The one that waits for the socket of `transport`.
+    pub(super) fn waiting_for(event_loop: &EventLoop, transport: &Core) -> Option<Own<Self>> {
+        let owner = event_loop.owner(transport.fd.get(), Side::Write)?;
+        let is_it = Self::of_exact(owner.as_ptr()).is_some_and(|sendfile| sendfile.sock.ptr() == transport.file.ptr());
+        // SAFETY: of_exact() has looked at its type.
+        is_it.then(|| unsafe { Own::from_obj_unchecked(owner) })
+    }
+
     fn slots(&self) -> [&Slot; 3] {
         [&self.event_loop, &self.future, &self.sock]
     }
@@ -247,6 +267,10 @@ unsafe extern "C" fn dealloc(slf: Raw) {
     });
 }
 
+fn show_lost(this: &Sendfile) -> PyResult<Obj> {
+    Ok(Obj::bool(this.has(LOST)))
+}
+
 pub(crate) fn build_type(module: Raw) -> PyResult<()> {
     let mut spec = TypeSpec::new(
         c"asynchrotron._core.Sendfile",
@@ -265,6 +289,7 @@ pub(crate) fn build_type(module: Raw) -> PyResult<()> {
         property!(c"sent", Sendfile, show_sent),
         property!(c"offset", Sendfile, show_offset),
         property!(c"waited", Sendfile, show_waited),
+        property!(c"lost", Sendfile, show_lost),
     ];
     spec.slots = vec![
         (c::Py_tp_traverse, traverse as *mut c_void),

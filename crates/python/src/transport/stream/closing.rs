@@ -3,9 +3,10 @@
 
 use super::{CLOSING, LOST, Side, StreamTransport};
 use crate::ffi::error::{self, PyResult};
-use crate::ffi::{Obj, Raw, c, call};
+use crate::ffi::{Obj, Raw, c, call, object};
 use crate::state::names;
 use crate::transport::endpoint::Endpoint;
+use crate::transport::sendfile::Sendfile;
 use crate::transport::{AllSteps, detach, name_of_call_connection_lost, set_exception, settle};
 
 impl StreamTransport {
@@ -92,23 +93,40 @@ impl StreamTransport {
         self.unregister(Side::Write);
         // What may still be asked for can only be had from an open socket.
         steps.run(|| self.whole_extra());
+        let sending = self
+            .event_loop()
+            .and_then(|event_loop| Sendfile::waiting_for(&event_loop, self));
         // Moved out before anything else runs, and dropped last.
         let (sock, protocol, event_loop) = (self.file.take(), self.protocol.take(), self.event_loop.take());
         if let Some(sock) = &sock {
             steps.run(|| call::call_method(names::close(), &[sock.as_ptr()], None));
         }
+        if let Some(sending) = sending {
+            // asyncio tells only the sender of a file that it reads itself, and lets this one wait for ever.
+            steps.run(|| sending.connection_lost(&why_lost(exception)?));
+        }
         if let Some(server) = self.server.take() {
             steps.run(|| self.tell_server(detach(), server.as_ptr()));
         }
         if let Some(waiter) = self.empty_waiter.get() {
-            // SAFETY: statics of the interpreter.
-            let error = unsafe { c::PyExc_ConnectionError };
-            steps.run(|| {
-                let error = call::call1(error, call::string("Connection is closed by peer")?.as_ptr())?;
-                settle(&waiter, set_exception(), &error)
-            });
+            steps.run(|| settle(&waiter, set_exception(), &closed_by_peer()?));
         }
         drop((sock, protocol, event_loop));
         steps.end()
     }
+}
+
+/// What a sender of a file is told: what `connection_lost` got, else the error asyncio has for it.
+fn why_lost(exception: Raw) -> PyResult<Obj> {
+    if object::is_none(exception) {
+        closed_by_peer()
+    } else {
+        Ok(Obj::from_borrowed(exception))
+    }
+}
+
+fn closed_by_peer() -> PyResult<Obj> {
+    // SAFETY: a static of the interpreter.
+    let error = unsafe { c::PyExc_ConnectionError };
+    call::call1(error, call::string("Connection is closed by peer")?.as_ptr())
 }
