@@ -4,6 +4,7 @@ The helpers live in tests/parity/worlds.py; this file puts that folder on the pa
 imported its worlds are skipped, except under ASYNCHROTRON_REQUIRED=1 (the Makefile sets it), where that is an error.
 """
 
+import contextlib
 import faulthandler
 import gc
 import os
@@ -20,6 +21,7 @@ import worlds  # noqa: E402
 
 HERE = Path(__file__).parent
 FOLDERS = tuple(HERE / name for name in ("parity", "regressions", "badinput", "unit", "threads"))
+REAL_STDERR = pytest.StashKey[int]()
 SECONDS_MAX = 20  # of any single test in those folders; the slowest takes about two
 
 
@@ -27,6 +29,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "timeout(seconds): time limit of one test (pytest-timeout)")
     if worlds.IMPORT_ERROR is not None and os.environ.get("ASYNCHROTRON_REQUIRED") == "1":
         raise pytest.UsageError(f"ASYNCHROTRON_REQUIRED=1, but asynchrotron cannot be imported: {worlds.IMPORT_ERROR}")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    capture = session.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+        session.config.stash[REAL_STDERR] = os.dup(2)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -45,7 +53,8 @@ def hard_limit(request: pytest.FixtureRequest) -> Iterator[None]:
     """pytest-timeout raises where the test is, and a loop may hand that to its exception handler; this ends all."""
     marker = request.node.get_closest_marker("timeout")
     own = marker.args[0] if marker is not None and marker.args else 0
-    faulthandler.dump_traceback_later(max(3 * SECONDS_MAX, 2 * own), exit=True)
+    stderr = request.config.stash[REAL_STDERR]  # what is captured would go with the process
+    faulthandler.dump_traceback_later(max(3 * SECONDS_MAX, 2 * own), exit=True, file=stderr)
     yield
     faulthandler.cancel_dump_traceback_later()
 

@@ -28,6 +28,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     except ImportError:
         able = False
     if able:
+        from faulted import SEEDS
+
+        for item in items:
+            item.add_marker(pytest.mark.timeout(max(60, SEEDS / 10)))  # a seed takes a fiftieth of a second
         return
     if os.environ.get("ASYNCHROTRON_REQUIRED") == "1":
         raise pytest.UsageError("ASYNCHROTRON_REQUIRED=1, but this build of asynchrotron injects no faults")
