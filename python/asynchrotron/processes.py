@@ -77,10 +77,11 @@ class _Popen(_StdlibPopen):
             p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite,
             restore_signals, gid, gids, uid, umask, start_new_session, process_group,
         ) = everything  # fmt: skip
-        # Python code before the program, or other privileges, need a memory of their own. What is no number is
-        # refused in the stdlib's words.
+        # Python code before the program, or other privileges, need a memory of their own. What is no number, or no
+        # truth value, is refused in the stdlib's words, or understood as there.
         needs_fork = preexec_fn is not None or (gid, gids, uid) != (None, None, None)
-        if needs_fork or type(umask) is not int or type(process_group) is not int:
+        are_numbers = type(umask) is int and type(process_group) is int
+        if needs_fork or not are_numbers or not type(restore_signals) is type(start_new_session) is bool:
             super()._execute_child(*everything)  # type: ignore[misc]
             return
 

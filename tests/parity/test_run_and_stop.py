@@ -12,6 +12,7 @@ import warnings
 import weakref
 
 import pytest
+from children import open_descriptors
 from worlds import araised, error, in_thread, normal, outcome, parity, raised
 
 
@@ -339,6 +340,35 @@ def test_closing_drops_what_was_queued(w):
     gc.collect()
     assert seen == ["dropped"] * 3
     return seen
+
+
+@parity
+def test_a_closed_loop_holds_no_descriptor(w):
+    before = open_descriptors()
+    loop = w.new_event_loop()
+    threads = []
+    refused = []
+
+    async def main():
+        # Wakes the loop, and tries to again once it is closed.
+        closed, woken = threading.Event(), loop.create_future()
+
+        def work():
+            loop.call_soon_threadsafe(woken.set_result, None)
+            closed.wait()
+            refused.append(raised(loop.call_soon_threadsafe, print))
+            loop._write_to_self()
+
+        threads.append((threading.Thread(target=work), closed))
+        threads[0][0].start()
+        await woken
+
+    loop.run_until_complete(main())
+    loop.close()
+    ((thread, closed),) = threads
+    closed.set()
+    thread.join()
+    return open_descriptors() == before, refused, loop.is_closed()
 
 
 @parity

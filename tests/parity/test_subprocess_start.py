@@ -301,6 +301,27 @@ def test_wrong_arguments(w):
 
 
 @parity
+def test_flags_that_are_no_booleans(w):
+    # Up to 3.11 they must be numbers where the stdlib forks; where it calls posix_spawn(), anything has a truth value.
+    async def outcome(*command, **kwargs):
+        try:
+            child = await w.aio.create_subprocess_exec(*command, **kwargs)
+        except Exception as exc:
+            return error(exc)
+        return await child.wait()
+
+    async def main():
+        seen = []
+        for flag in ("restore_signals", "start_new_session"):
+            for value in (None, "x", "", 1, 0, 2**40, 1.5):
+                seen.append((flag, value, await outcome("true", cwd="/", **{flag: value})))
+                seen.append((flag, value, await outcome("/bin/true", close_fds=False, **{flag: value})))
+        return seen
+
+    return w.run(main)
+
+
+@parity
 def test_command_forms(w, tmp_path_factory):
     script = tmp_path_factory.getbasetemp() / "script.sh"
     script.write_text('#!/bin/sh\necho "$0" "$@"\n')

@@ -3,8 +3,9 @@
 //!
 //! Invariants
 //! - I1: fields behind `initialised` are whole once it is true; `tp_new` writes them, `tp_dealloc` drops them.
-//! - I2: `UnsafeCell` fields are borrowed only attached (A1), by code that runs no Python meanwhile. The two
-//!   exceptions, `events` and the poller during a detached wait, are only used by the thread that runs the loop.
+//! - I2: `UnsafeCell` fields are borrowed only attached (A1), by code that runs no Python meanwhile. The
+//!   exceptions, `events`, the poller and the waker during a detached wait, are used by the thread that runs the loop;
+//!   other threads only ring the waker, and `close_core` takes it and the poller out while the loop does not run.
 //! - I3: `current` is null or the task being stepped, which its stepper keeps alive.
 //! - I4: `all` in `REGISTRY_OF_LOOPS` holds exactly the initialised loops.
 
@@ -81,7 +82,8 @@ pub(crate) struct Inner {
     pub(crate) timers: UnsafeCell<TimerQueue<Entry>>,
     pub(crate) registry: UnsafeCell<Option<Registry<Obj>>>,
     pub(crate) inbox: Inbox<Entry>,
-    pub(crate) waker: Waker,
+    /// Until the loop is closed; `waker()`.
+    waker: UnsafeCell<Option<Waker>>,
     pub(crate) events: UnsafeCell<Events>,
     pub(crate) posted: UnsafeCell<Vec<Entry>>,
     bursts: bursts::Bursts,
@@ -101,6 +103,22 @@ pub(crate) struct Inner {
     /// Rung when the callback of a handle from `call_soon_threadsafe` has run.
     pub(crate) shared_handle_ran: Bell,
     fork_generation: u32,
+}
+
+impl Inner {
+    /// None: the loop is closed.
+    #[inline]
+    pub(crate) fn waker(&self) -> Option<&Waker> {
+        // SAFETY: I2; `close_core` alone takes it out, attached and while the loop does not run.
+        unsafe { (*self.waker.get()).as_ref() }
+    }
+
+    /// Ends the present wait, or the next one.
+    fn ring(&self) {
+        if let Some(waker) = self.waker() {
+            waker.force_notify();
+        }
+    }
 }
 
 /// Lets threads wait for the next of a kind of event.
@@ -349,15 +367,18 @@ impl EventLoop {
         self.closed.set(true);
         let inner = self.inner();
         // SAFETY: I2; all are taken out first and dropped last: dropping runs Python code.
-        let (timers, registry, unflushed, files) = unsafe {
+        let (timers, registry, waker, unflushed, files) = unsafe {
             (
                 (*inner.timers.get()).drain(),
                 (*inner.registry.get()).take(),
+                (*inner.waker.get()).take(),
                 inner.bursts.take_all(),
                 std::mem::take(&mut *inner.watched_files.get()),
             )
         };
         let posted = inner.inbox.close();
+        // Who posts from now on is refused and rings nothing, so its descriptor can go.
+        drop(waker);
         let ready = self.ready().take_all();
         let tasks = self.tasks().take_all();
         let owners = registry.map(|mut registry| {
@@ -408,7 +429,7 @@ pub(crate) fn park_loops(args: Args<'_>) -> PyResult<()> {
     EventLoop::for_each(|event_loop| {
         if event_loop.is_running() && !event_loop.is_own_thread() && !event_loop.is_forked() {
             running += 1;
-            event_loop.inner().waker.force_notify();
+            event_loop.inner().ring();
         }
     });
     if running > 0 {
@@ -441,7 +462,7 @@ unsafe extern "C" fn new(kind: *mut c::PyTypeObject, _args: Raw, _kwargs: Raw) -
                 timers: UnsafeCell::new(TimerQueue::new()),
                 registry: UnsafeCell::new(Some(registry)),
                 inbox: Inbox::new(),
-                waker,
+                waker: UnsafeCell::new(Some(waker)),
                 events: UnsafeCell::new(Events::with_capacity(128)),
                 posted: UnsafeCell::new(Vec::new()),
                 bursts: bursts::Bursts::default(),
@@ -654,7 +675,7 @@ fn py_timer_handle_cancelled(this: &EventLoop, handle: Raw) -> PyResult<()> {
 
 fn py_write_to_self(this: &EventLoop) -> PyResult<()> {
     if !this.is_closed() {
-        this.inner().waker.force_notify();
+        this.inner().ring();
     }
     Ok(())
 }

@@ -277,6 +277,7 @@ impl EventLoop {
             };
             (registry.poller(), &mut *inner.events.get())
         };
+        let Some(waker) = inner.waker() else { return Ok(()) };
         self.limit_events(events);
         let waited = if timeout_ns == Some(0) {
             poller.wait(events, Some(0))
@@ -291,11 +292,11 @@ impl EventLoop {
             };
             match first {
                 Ok(0) => {
-                    inner.waker.prepare_sleep();
+                    waker.prepare_sleep();
                     let timeout_ns = if inner.inbox.is_empty() { timeout_ns } else { Some(0) };
                     let (waited, back) = thread::detached(|| {
                         let waited = poller.wait(events, timeout_ns);
-                        inner.waker.finish_sleep();
+                        waker.finish_sleep();
                         (waited, reactor::now_ns())
                     });
                     if reactor::now_ns().saturating_sub(back) > CONTENDED_NS {
@@ -321,11 +322,13 @@ impl EventLoop {
         let inner = self.inner();
         // SAFETY: I2; no Python code runs here.
         let (registry, events) = unsafe { (&*inner.registry.get(), &*inner.events.get()) };
-        let Some(registry) = registry.as_ref() else { return };
+        let (Some(registry), Some(waker)) = (registry.as_ref(), inner.waker()) else {
+            return;
+        };
         let mut orphaned = false;
         for event in events.iter() {
             if event.token == Token::RESERVED.raw() {
-                inner.waker.drain();
+                waker.drain();
             } else if registry.lookup(event.token).is_some() {
                 let token = Token::from_raw(event.token);
                 self.ready()
@@ -342,7 +345,9 @@ impl EventLoop {
     /// A file that was closed without a word lives on in a duplicate, and the kernel would report it for ever.
     #[cold]
     fn leave_orphans_behind(&self) {
-        let waker = self.inner().waker.as_raw_fd();
+        let Some(waker) = self.inner().waker().map(AsRawFd::as_raw_fd) else {
+            return;
+        };
         // If the kernel has no descriptor left for this, the event comes again.
         let _ = self.with_registry(|registry| {
             registry.rebuild(|poller| poller.add(waker, Token::RESERVED.raw(), reactor::Interest::READABLE))

@@ -140,8 +140,10 @@ impl EventLoop {
             return Ok(());
         }
         let inner = self.inner();
-        if inner.inbox.push(entry)? {
-            inner.waker.notify();
+        if inner.inbox.push(entry)?
+            && let Some(waker) = inner.waker()
+        {
+            waker.notify();
         }
         // Who found it empty notifies: nothing of ours lets another thread come in between (A1).
         Ok(())
