@@ -7,7 +7,7 @@ import types
 
 import pytest
 from task_makers import MAKERS, fail, lines, maker, value, wait_for_ever
-from worlds import araised, drain, error, in_thread, outcome, parity, raised, since
+from worlds import araised, asyncio_log, drain, error, in_thread, outcome, parity, raised, since
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default="default")
 
@@ -538,6 +538,29 @@ def test_eager_start_without_a_running_loop(w):
             coroutine.close()
             return error(exc)
         return task.done(), loop.run_until_complete(task)
+
+
+@since(3, 12)
+def test_an_eager_task_whose_context_cannot_be_entered_is_not_kept(ours):
+    """After this asyncio takes the wrong task for the current one, and cannot go on."""
+    if ours.name != "native":
+        pytest.skip("about our Task")
+
+    async def main():
+        loop, current, context = asyncio.get_running_loop(), asyncio.current_task(), contextvars.copy_context()
+        refused = context.run(raised, lambda: ours.aio.Task(coroutine, loop=loop, context=context, eager_start=True))
+        assert refused[0] == "RuntimeError"
+        assert "already entered" in refused[1]
+        assert ours.aio.current_task() is current
+        await ours.aio.sleep(0)
+        return ours.aio.all_tasks() == {current}
+
+    coroutine = value("never")
+    with asyncio_log() as log, ours.loop(errors=[]) as loop:
+        assert loop.run_until_complete(main())
+    coroutine.close()
+    # Said in vain: the loop's exception handler is to run in that context, too.
+    assert ["Task was destroyed but it is pending!" in text for _, text in log] == [True]
 
 
 @parity
