@@ -540,6 +540,49 @@ def test_eager_start_without_a_running_loop(w):
         return task.done(), loop.run_until_complete(task)
 
 
+@parity
+@since(3, 12)
+def test_eager_starts_of_both_kinds_of_tasks_inside_each_other(w):
+    """Who is current is known to both, by every name, also after somebody looked."""
+    kinds = [("C", asyncio.Task), ("world's", w.aio.Task)]
+    trace = []
+
+    def look(where):
+        current = [function() for function in (asyncio.current_task, w.aio.current_task)]
+        trace.append((where, [task.get_name() for task in current]))
+
+    async def leaf(name):
+        look(name)
+        await w.aio.sleep(0)
+        look(f"{name} later")
+
+    async def branch(name):
+        look(name)
+        loop = asyncio.get_running_loop()
+        tasks = []
+        for kind, task in kinds * 2:
+            leaf_name = f"{kind} in {name}"
+            tasks.append(task(leaf(leaf_name), loop=loop, name=leaf_name, eager_start=True))
+            look(f"after {leaf_name}")
+        for each in tasks:
+            await each
+        look(f"{name} later")
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        tasks = []
+        for kind, task in kinds * 2:
+            tasks.append(task(branch(kind), loop=loop, name=kind, eager_start=True))
+            look(f"after {kind}")
+        for each in tasks:
+            await each
+            look("main")
+
+    with w.loop() as loop:
+        loop.run_until_complete(loop.create_task(main(), name="main"))
+    return trace
+
+
 @since(3, 12)
 def test_an_eager_task_whose_context_cannot_be_entered_is_not_kept(ours):
     """After this asyncio takes the wrong task for the current one, and cannot go on."""

@@ -95,11 +95,7 @@ impl Task {
             registry::register_foreign(&task)?;
         }
         let previous = match native {
-            Some(native) => {
-                let previous = native.replace_current(ptr::from_ref(&*task));
-                registry::publish_switch(native)?;
-                registry::Previous::Native(previous)
-            }
+            Some(native) => registry::swap_in(native, &task)?,
             None => registry::Previous::Foreign(registry::swap_foreign(event_loop.as_ptr(), Some(task.raw()))?),
         };
         let outcome = context::enter(context.as_ptr()).and_then(|()| {
@@ -113,14 +109,13 @@ impl Task {
         });
         let failure = outcome.err().map(|_| take());
         match (previous, native) {
-            (registry::Previous::Native(previous), Some(native)) => {
-                native.replace_current(previous);
-                registry::publish_switch(native)?;
+            (registry::Previous::Native(previous, told), Some(native)) => {
+                registry::swap_back(native, previous, told)?;
             }
             (registry::Previous::Foreign(previous), _) => {
                 registry::swap_foreign(event_loop.as_ptr(), previous.as_ref().map(Obj::as_ptr))?;
             }
-            (registry::Previous::Native(_), None) => {}
+            (registry::Previous::Native(..), None) => {}
         }
         if task.future.is_done() {
             task.coroutine.clear();
