@@ -395,6 +395,21 @@ def test_a_task_that_can_never_go_on_does_not_keep_its_loop_from_ending(w):
         return trace, len(w.aio.all_tasks(loop))
 
 
+def test_a_blocking_flag_that_cannot_be_read(ours):
+    """Not as asyncio, where the task never ends (docs/compat.md)."""
+
+    class Broken:
+        @property
+        def _asyncio_future_blocking(self):
+            raise ZeroDivisionError("no flag")
+
+        def __await__(self):
+            yield self
+
+    with ours.loop() as loop:
+        assert loop.run_until_complete(araised(Broken())) == ("ZeroDivisionError", "no flag")
+
+
 @parity
 def test_a_generator_based_coroutine(w):
     @types.coroutine
