@@ -244,7 +244,10 @@ def _remember_source(code: CodeType, text: str) -> None:
 def _execute(run: Callable[[], None]) -> None:
     try:
         run()
-    except SystemExit:
+    except SystemExit as exc:
+        # With -i the interpreter reports this one, too, and goes on.
+        if sys.flags.inspect or os.environ.get("PYTHONINSPECT"):
+            _hide_our_frames(exc)
         raise
     except BaseException as exc:
         _hide_our_frames(exc)

@@ -107,6 +107,7 @@ def test_wrong_numbers_of_arguments(w, how):
                 fut.add_done_callback,
                 lambda: fut.add_done_callback(note, contextvars.copy_context()),
                 lambda: fut.add_done_callback(note, nonsense=1),
+                lambda: fut.add_done_callback(fn=note),
                 fut.remove_done_callback,
                 lambda: fut.cancel(1, 2),
                 lambda: fut.cancel(nonsense=1),
@@ -190,6 +191,36 @@ def test_callbacks_get_the_future_and_their_context(w, how):
         drain(loop, 3)
         assert seen[0] == "not called at once"
         return trace, seen
+
+
+@parity
+@pytest.mark.parametrize("how", MAKERS)
+def test_a_callback_without_a_context_gets_that_of_whoever_completes_the_future(w, how):
+    with w.loop() as loop:
+        seen = []
+        fut = make(w, loop, how)
+
+        def register():
+            VARIABLE.set("at registration")
+            fut.add_done_callback(lambda f: seen.append(VARIABLE.get()), context=None)
+            fut.add_done_callback(lambda f: seen.append(VARIABLE.get()))
+            seen.append([context is None for _, context in fut._callbacks])
+
+        def complete():
+            VARIABLE.set("at completion")
+            fut.set_result(1)
+
+        for call in (register, complete):
+            contextvars.Context().run(call)
+        drain(loop, 3)
+
+        def late():
+            VARIABLE.set("when it is done")
+            fut.add_done_callback(lambda f: seen.append(VARIABLE.get()), context=None)
+
+        contextvars.Context().run(late)
+        drain(loop, 3)
+        return seen
 
 
 @parity

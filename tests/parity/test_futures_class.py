@@ -176,7 +176,7 @@ def test_a_subclass_without_super_init(w):
     ]
     answers = [outcome(call) for call in calls]
     assert outcome(repr, fut)
-    return [type(answer) in (bool, tuple, type(None)) for answer in answers]
+    return [answer for answer in answers if answer is None or type(answer) in (bool, tuple)]
 
 
 @parity

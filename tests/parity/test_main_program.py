@@ -266,6 +266,16 @@ def test_interpreter_options(w, python):
 
 
 @parity
+@pytest.mark.parametrize("ending", ["exit 3", "exit text", "exception"])
+def test_what_goes_on_interactively_shows_the_program_only(w, ending, tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text(ENDINGS[ending])
+    done = launch(w, str(path), python=("-i", "-q"), stdin="import sys; print('on', sys.last_value is not None)\n")
+    assert "on True" in done.out
+    return done
+
+
+@parity
 def test_standard_input_and_output(w):
     source = "import sys; print(sys.stdin.read()[::-1]); print('err', file=sys.stderr)"
     return launch(w, "-c", source, stdin="some text\nof two lines")

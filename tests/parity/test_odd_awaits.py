@@ -366,6 +366,51 @@ def test_a_future_whose_add_done_callback_raises(w):
 
 
 @parity
+def test_a_task_that_can_never_go_on_does_not_keep_its_loop_from_ending(w):
+    class Broken:
+        _asyncio_future_blocking = True
+
+        def get_loop(self):
+            raise ZeroDivisionError("whose loop?")
+
+        def __await__(self):
+            yield self
+
+    errors = []
+
+    async def main():
+        task = w.aio.get_running_loop().create_task(wait_for(Broken()), name="stuck")
+        task._log_destroy_pending = False
+        await w.aio.sleep(0)
+        trace = [task in w.aio.all_tasks(), task.done()]
+        del task
+        gc.collect()  # the exception that was reported holds the task's frames
+        trace.append([each.get_name() for each in w.aio.all_tasks() if each is not w.aio.current_task()])
+        return trace
+
+    with w.loop(errors=errors) as loop:
+        trace = loop.run_until_complete(main())
+        assert [exc[0] for message, exc, keys in errors] == ["ZeroDivisionError"]
+        errors.clear()
+        return trace, len(w.aio.all_tasks(loop))
+
+
+def test_a_blocking_flag_that_cannot_be_read(ours):
+    """Not as asyncio, where the task never ends (docs/compat.md)."""
+
+    class Broken:
+        @property
+        def _asyncio_future_blocking(self):
+            raise ZeroDivisionError("no flag")
+
+        def __await__(self):
+            yield self
+
+    with ours.loop() as loop:
+        assert loop.run_until_complete(araised(Broken())) == ("ZeroDivisionError", "no flag")
+
+
+@parity
 def test_a_generator_based_coroutine(w):
     @types.coroutine
     def generator(fut):

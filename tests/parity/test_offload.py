@@ -598,6 +598,28 @@ def test_a_source_that_is_done_after_the_loop_closed(w):
     return wrapped.done(), source.result()
 
 
+@parity
+def test_a_source_that_is_done_after_its_wrapper(w, monkeypatch):
+    told, errors = [], []
+    log = concurrent.futures._base.LOGGER
+    monkeypatch.setattr(log, "exception", lambda *args: told.append(error(sys.exc_info()[1])))
+
+    async def main():
+        for elsewhere in (False, True):
+            source = concurrent.futures.Future()
+            wrapped = w.aio.wrap_future(source)
+            wrapped.set_result("mine")
+            if elsewhere:
+                in_thread(lambda source=source: source.set_result("late"))
+            else:
+                source.set_result("late")
+            await until(lambda: told or errors)
+            told.append(await wrapped)
+
+    w.run(main, errors=errors)
+    return told, [(exc, keys) for message, exc, keys in errors]
+
+
 def running_loop(w):
     """A loop that runs in a thread of its own, and how to end it."""
     loop = w.new_event_loop()

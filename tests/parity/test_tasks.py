@@ -7,7 +7,7 @@ import types
 
 import pytest
 from task_makers import MAKERS, fail, lines, maker, value, wait_for_ever
-from worlds import araised, drain, error, in_thread, outcome, parity, raised, since
+from worlds import araised, asyncio_log, drain, error, in_thread, outcome, parity, raised, since
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default="default")
 
@@ -538,6 +538,72 @@ def test_eager_start_without_a_running_loop(w):
             coroutine.close()
             return error(exc)
         return task.done(), loop.run_until_complete(task)
+
+
+@parity
+@since(3, 12)
+def test_eager_starts_of_both_kinds_of_tasks_inside_each_other(w):
+    """Who is current is known to both, by every name, also after somebody looked."""
+    kinds = [("C", asyncio.Task), ("world's", w.aio.Task)]
+    trace = []
+
+    def look(where):
+        current = [function() for function in (asyncio.current_task, w.aio.current_task)]
+        trace.append((where, [task.get_name() for task in current]))
+
+    async def leaf(name):
+        look(name)
+        await w.aio.sleep(0)
+        look(f"{name} later")
+
+    async def branch(name):
+        look(name)
+        loop = asyncio.get_running_loop()
+        tasks = []
+        for kind, task in kinds * 2:
+            leaf_name = f"{kind} in {name}"
+            tasks.append(task(leaf(leaf_name), loop=loop, name=leaf_name, eager_start=True))
+            look(f"after {leaf_name}")
+        for each in tasks:
+            await each
+        look(f"{name} later")
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        tasks = []
+        for kind, task in kinds * 2:
+            tasks.append(task(branch(kind), loop=loop, name=kind, eager_start=True))
+            look(f"after {kind}")
+        for each in tasks:
+            await each
+            look("main")
+
+    with w.loop() as loop:
+        loop.run_until_complete(loop.create_task(main(), name="main"))
+    return trace
+
+
+@since(3, 12)
+def test_an_eager_task_whose_context_cannot_be_entered_is_not_kept(ours):
+    """After this asyncio takes the wrong task for the current one, and cannot go on."""
+    if ours.name != "native":
+        pytest.skip("about our Task")
+
+    async def main():
+        loop, current, context = asyncio.get_running_loop(), asyncio.current_task(), contextvars.copy_context()
+        refused = context.run(raised, lambda: ours.aio.Task(coroutine, loop=loop, context=context, eager_start=True))
+        assert refused[0] == "RuntimeError"
+        assert "already entered" in refused[1]
+        assert ours.aio.current_task() is current
+        await ours.aio.sleep(0)
+        return ours.aio.all_tasks() == {current}
+
+    coroutine = value("never")
+    with asyncio_log() as log, ours.loop(errors=[]) as loop:
+        assert loop.run_until_complete(main())
+    coroutine.close()
+    # Said in vain: the loop's exception handler is to run in that context, too.
+    assert ["Task was destroyed but it is pending!" in text for _, text in log] == [True]
 
 
 @parity

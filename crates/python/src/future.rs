@@ -311,6 +311,17 @@ impl Future {
         }
     }
 
+    /// There is nothing yet, and never will be if `__init__` did not run.
+    #[cold]
+    fn no_outcome(&self, text: &str) -> Raised {
+        let text = if self.event_loop.is_set() {
+            text
+        } else {
+            "Future object is not initialized."
+        };
+        raise(imports::invalid_state_error(), text)
+    }
+
     /// Lets `task` be stepped when this future is done.
     #[inline]
     pub(crate) fn add_waiting_task(&self, task: &Task) {
@@ -423,7 +434,13 @@ impl Future {
     /// `loop.call_soon(callable, self, context=context)`.
     fn call_soon(&self, callable: Raw, context: &Obj) -> PyResult<()> {
         if let Some(native) = self.native_loop() {
-            return native.schedule_call(callable, self.raw(), context.clone());
+            let context = if context.is_none() {
+                // As `call_soon` takes it: the context of whoever completes the future.
+                context::copy_current()?
+            } else {
+                context.clone()
+            };
+            return native.schedule_call(callable, self.raw(), context);
         }
         let Some(event_loop) = self.event_loop.get() else {
             return Ok(());
@@ -613,7 +630,7 @@ impl Future {
     #[inline]
     pub(crate) fn result(&self) -> PyResult<Obj> {
         match self.state.get() {
-            State::Pending => Err(raise(imports::invalid_state_error(), "Result is not set.")),
+            State::Pending => Err(self.no_outcome("Result is not set.")),
             State::Cancelled => Err(self.raise_cancelled()),
             State::Finished if self.failed.get() => Err(self.raise_failure()),
             State::Finished => {

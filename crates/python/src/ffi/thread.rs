@@ -123,6 +123,14 @@ pub(crate) mod state_field {
         offset != 0 && unsafe { *field(offset - size_of::<Raw>()) } == event_loop
     }
 
+    /// Is this the thread's running task, as far as the place is known?
+    #[inline]
+    pub(crate) fn is_running_task(task: Raw) -> bool {
+        let offset = RUNNING_TASK.load(Ordering::Relaxed);
+        // SAFETY: confirmed by `use_thread_state`.
+        offset != 0 && unsafe { *field(offset) } == task
+    }
+
     /// False if the place is not known.
     #[inline]
     pub(crate) fn set_running_task(task: Raw) -> bool {

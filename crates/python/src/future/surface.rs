@@ -3,7 +3,7 @@
 use super::iter::{build_iter, py_await};
 use super::waiter::Waiter;
 use super::{FREE_FUTURES, Future, Outcome, State};
-use crate::ffi::error::{self, PyResult, owned, raise, restore, value_error};
+use crate::ffi::error::{self, PyResult, owned, restore, runtime_error, type_error, value_error};
 use crate::ffi::trampoline::{self, fastcall, noargs, onearg, property, unary_slot};
 use crate::ffi::types::{Method, TypeSpec};
 use crate::ffi::{Args, Native, Obj, Raised, Raw, args, c, call, context, object, slot, stop_iteration, trash};
@@ -19,7 +19,7 @@ fn py_result(this: &Future) -> PyResult<Obj> {
 
 fn py_exception(this: &Future) -> PyResult<Obj> {
     match this.state.get() {
-        State::Pending => Err(raise(imports::invalid_state_error(), "Exception is not set.")),
+        State::Pending => Err(this.no_outcome("Exception is not set.")),
         State::Cancelled => Err(this.raise_cancelled()),
         State::Finished => {
             this.log_traceback.set(false);
@@ -41,9 +41,17 @@ fn py_set_exception(this: &Future, exception: Raw) -> PyResult<()> {
 }
 
 fn py_add_done_callback(this: &Future, args: Args<'_>) -> PyResult<()> {
-    this.alive()?;
-    let [callable, given] = args.bind("add_done_callback", &[c"fn", c"context"], 1, 1)?;
-    let context = match given.filter(|given| !object::is_none(*given)) {
+    if args.positional().is_empty() {
+        let text = "add_done_callback() takes exactly 1 positional argument (0 given)";
+        return Err(type_error(text));
+    }
+    // The callback can be given by position only, so it has no name.
+    let [callable, given] = args.bind("add_done_callback", &[c"", c"context"], 1, 1)?;
+    if !this.event_loop.is_set() {
+        return Err(runtime_error("uninitialized Future object"));
+    }
+    // None is kept, as in asyncio's C Future: it stands for the context in which the future will be completed.
+    let context = match given {
         Some(given) => Obj::from_borrowed(given),
         None => context::copy_current()?,
     };

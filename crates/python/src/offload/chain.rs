@@ -168,15 +168,29 @@ fn call_set_state(this: &Collector, source: &Obj) -> PyResult<()> {
     };
     let is_here = EventLoop::running().is_some_and(|running| running.raw() == event_loop.raw());
     if is_here && COPIES_AT_ONCE.load(Ordering::Relaxed) {
-        if future.state() == State::Cancelled {
-            return Ok(());
-        }
-        return copy_state(source, future);
+        return if takes_state(future)? {
+            copy_state(source, future)
+        } else {
+            Ok(())
+        };
     }
     if event_loop.is_closed() {
         return Ok(());
     }
     Job::post_foreign(&event_loop, future, source)
+}
+
+/// The beginning of `_copy_future_state`: a cancelled future takes nothing, and any other must be pending.
+pub(super) fn takes_state(future: &Future) -> PyResult<bool> {
+    match future.state() {
+        State::Pending => Ok(true),
+        State::Cancelled => Ok(false),
+        State::Finished => Err(error::raise_object(
+            // SAFETY: a static of the interpreter.
+            unsafe { c::PyExc_AssertionError },
+            &call::tuple(&[])?,
+        )),
+    }
 }
 
 /// `_copy_future_state` from a `concurrent.futures.Future` to a future that is pending.

@@ -14,7 +14,7 @@ use crate::ffi::error::{self, PyResult, Raised};
 use crate::ffi::trampoline::{fastcall, noargs, onearg, property};
 use crate::ffi::types::TypeSpec;
 use crate::ffi::{Args, Native, Obj, Own, Raw, Slot, c, call, context, types};
-use crate::future::{Future, State};
+use crate::future::Future;
 use crate::handle::{Handle, report};
 use crate::state::state;
 use std::cell::Cell;
@@ -182,15 +182,8 @@ impl Job {
 
     /// `_copy_future_state`.
     fn settle(&self, future: &Future, outcome: Option<&Obj>) -> PyResult<()> {
-        if future.state() == State::Cancelled {
+        if !super::chain::takes_state(future)? {
             return Ok(());
-        }
-        if future.is_done() {
-            // SAFETY: a static of the interpreter.
-            return Err(error::raise_object(
-                unsafe { c::PyExc_AssertionError },
-                &call::tuple(&[])?,
-            ));
         }
         match (self.stage.get(), outcome) {
             (Stage::Succeeded, Some(result)) => future.set_result(result.clone()),

@@ -17,8 +17,45 @@ use std::ptr;
 
 /// Who was current before an eager start.
 pub(crate) enum Previous {
-    Native(*const Task),
+    Native(*const Task, Told),
     Foreign(Option<Obj>),
+}
+
+/// Makes `task` current while another may run, which `swap_back` makes current again.
+#[inline]
+pub(crate) fn swap_in(event_loop: &EventLoop, task: &Task) -> PyResult<Previous> {
+    // A C task that was started eagerly inside a native one stands there in its place; only CPython knows that.
+    let told = if shows_what_was_told(event_loop) {
+        Told::default()
+    } else {
+        put_aside(event_loop)
+    };
+    let previous = event_loop.replace_current(task);
+    publish_switch(event_loop)?;
+    Ok(Previous::Native(previous, told))
+}
+
+/// Ends what `swap_in` began.
+#[inline]
+pub(crate) fn swap_back(event_loop: &EventLoop, previous: *const Task, mut told: Told) -> PyResult<()> {
+    event_loop.replace_current(previous);
+    if cfg!(Py_3_14) && told.published.is_none() {
+        return publish_switch(event_loop);
+    }
+    withdraw(event_loop);
+    put_back(event_loop, &mut told);
+    Ok(())
+}
+
+/// Nobody has changed since what CPython was told. Where that is slow to find out the answer is no.
+#[inline]
+fn shows_what_was_told(event_loop: &EventLoop) -> bool {
+    let published = event_loop.published.get();
+    #[cfg(Py_3_14)]
+    let unchanged = crate::ffi::thread::state_field::is_running_task(published);
+    #[cfg(not(Py_3_14))]
+    let unchanged = false;
+    published.is_null() || unchanged
 }
 
 /// Makes `task` current on its native loop. Entering while another task runs is an error, as in asyncio.

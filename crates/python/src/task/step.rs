@@ -30,6 +30,7 @@ pub(crate) fn run(task: &Task, event_loop: &EventLoop) -> PyResult<()> {
         Err(Raised) => {
             let exception = take();
             registry::leave(event_loop, task);
+            task.let_go_if_stuck();
             Err(restore(exception))
         }
     }
@@ -65,7 +66,10 @@ fn step_anywhere(task: &Task, exception: Option<Obj>) -> PyResult<()> {
         let outcome = step(&task, exception);
         let failure = outcome.err().map(|_| take());
         registry::leave(native, &task);
-        return failure.map_or(Ok(()), |exception| Err(restore(exception)));
+        return failure.map_or(Ok(()), |exception| {
+            task.let_go_if_stuck();
+            Err(restore(exception))
+        });
     }
     registry::enter_foreign(event_loop.as_ptr(), &task)?;
     let outcome = step(&task, exception);
@@ -91,11 +95,7 @@ impl Task {
             registry::register_foreign(&task)?;
         }
         let previous = match native {
-            Some(native) => {
-                let previous = native.replace_current(ptr::from_ref(&*task));
-                registry::publish_switch(native)?;
-                registry::Previous::Native(previous)
-            }
+            Some(native) => registry::swap_in(native, &task)?,
             None => registry::Previous::Foreign(registry::swap_foreign(event_loop.as_ptr(), Some(task.raw()))?),
         };
         let outcome = context::enter(context.as_ptr()).and_then(|()| {
@@ -109,21 +109,39 @@ impl Task {
         });
         let failure = outcome.err().map(|_| take());
         match (previous, native) {
-            (registry::Previous::Native(previous), Some(native)) => {
-                native.replace_current(previous);
-                registry::publish_switch(native)?;
+            (registry::Previous::Native(previous, told), Some(native)) => {
+                registry::swap_back(native, previous, told)?;
             }
             (registry::Previous::Foreign(previous), _) => {
                 registry::swap_foreign(event_loop.as_ptr(), previous.as_ref().map(Obj::as_ptr))?;
             }
-            (registry::Previous::Native(_), None) => {}
+            (registry::Previous::Native(..), None) => {}
         }
         if task.future.is_done() {
             task.coroutine.clear();
         }
         match failure {
-            Some(exception) => Err(restore(exception)),
+            Some(exception) => {
+                task.let_go_if_stuck();
+                Err(restore(exception))
+            }
             None => Ok(()),
+        }
+    }
+
+    /// After a step that failed: if the task was not ended by it, as where a future of the program's own refuses the
+    /// callback or the context cannot be entered, nothing will ever step it again. So the loop must not keep it, or
+    /// whoever ends the loop would wait for it for ever; asyncio's weak set shows it as long as somebody else does.
+    #[cold]
+    fn let_go_if_stuck(&self) {
+        if self.future.is_done() || self.waiter.is_set() {
+            return;
+        }
+        if let Some(owned) = self.leave_loop() {
+            if registry::register_foreign(self).is_err() {
+                error::clear();
+            }
+            drop(owned);
         }
     }
 }
