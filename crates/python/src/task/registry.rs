@@ -24,13 +24,15 @@ pub(crate) enum Previous {
 /// Makes `task` current while another may run, which `swap_back` makes current again.
 #[inline]
 pub(crate) fn swap_in(event_loop: &EventLoop, task: &Task) -> PyResult<Previous> {
+    // Up to 3.13 telling CPython hashes the loop, which tells of the current task.
+    let previous = event_loop.replace_current(ptr::null());
     // A C task that was started eagerly inside a native one stands there in its place; only CPython knows that.
     let told = if shows_what_was_told(event_loop) {
         Told::default()
     } else {
         put_aside(event_loop)
     };
-    let previous = event_loop.replace_current(task);
+    event_loop.replace_current(task);
     publish_switch(event_loop)?;
     Ok(Previous::Native(previous, told))
 }
@@ -38,12 +40,14 @@ pub(crate) fn swap_in(event_loop: &EventLoop, task: &Task) -> PyResult<Previous>
 /// Ends what `swap_in` began.
 #[inline]
 pub(crate) fn swap_back(event_loop: &EventLoop, previous: *const Task, mut told: Told) -> PyResult<()> {
-    event_loop.replace_current(previous);
     if cfg!(Py_3_14) && told.published.is_none() {
+        event_loop.replace_current(previous);
         return publish_switch(event_loop);
     }
+    event_loop.replace_current(ptr::null());
     withdraw(event_loop);
     put_back(event_loop, &mut told);
+    event_loop.replace_current(previous);
     Ok(())
 }
 
