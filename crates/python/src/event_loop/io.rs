@@ -227,6 +227,7 @@ impl EventLoop {
         let handle = Handle::create(self, *callback, arguments, context)?;
         handle.put(REPEATING, true);
         let previous = self.set_owner(fd, side, handle.obj())?;
+        self.poll_next_turn();
         if !is_int(file)
             && let Some(token) = self.with_registry(|registry| registry.token(fd)).flatten()
         {

@@ -2,8 +2,8 @@
 //! ready when the turn began; at its end the transports' writes are flushed.
 //!
 //! Ready entries come first: a poll costs 150 ns, so it is made when nothing is ready, after 64 entries,
-//! after 20 µs, or when something asks for it (a timer that is due at once, the first turn of a run). The turn after a poll
-//! that brought something has more time: it is there for what woke up because of it.
+//! after 20 µs, or when something asks for it (a timer that is due at once, a new reader, the first turn of a run). The
+//! turn after a poll that brought something has more time: it is there for what woke up because of it.
 
 use super::bursts::FLUSH_EVERY_ENTRIES;
 use super::ready::{Entry, Work, is_unique};
@@ -189,6 +189,12 @@ impl EventLoop {
         let turns = self.turn_number().wrapping_sub(inner.last_poll_turn.get());
         let factor = if turns == 1 { NEXT_TURN_FACTOR } else { 1 };
         watched && reactor::ticks().wrapping_sub(inner.last_poll_ticks.get()) > inner.poll_interval_ticks.get() * factor
+    }
+
+    /// A file that is watched from now on may have something already, and asyncio would see it in the next turn.
+    #[inline]
+    pub(crate) fn poll_next_turn(&self) {
+        self.force_poll.set(true);
     }
 
     /// Moves what other threads posted into the ready queue.

@@ -209,6 +209,9 @@ pub(crate) trait Endpoint: Native + Deref<Target = Core> {
         }
         let previous = event_loop.set_owner(self.live_fd(), side, self.obj())?;
         self.put(flag_of(side), true);
+        if side == Side::Read {
+            event_loop.poll_next_turn();
+        }
         if let Some(handle) = previous.as_ref().and_then(|owner| Handle::of(owner.as_ptr())) {
             // Left there by somebody's add_reader; an event of this turn must not run it.
             handle.put(CANCELLED, true);
