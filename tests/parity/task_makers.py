@@ -6,12 +6,29 @@ import re
 from worlds import normal
 
 
-async def value(result=None):
+async def value(result=None, turns=0):
+    for _ in range(turns):
+        await asyncio.sleep(0)
     return result
 
 
 async def fail(exc):
     raise exc
+
+
+async def failing(exc, turns=0):
+    await value(None, turns)
+    raise exc
+
+
+async def stubborn(turns):
+    """Does not let itself be cancelled before its time."""
+    for _ in range(turns):
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            pass
+    return "stubborn"
 
 
 async def wait_for_ever():

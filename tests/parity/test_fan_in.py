@@ -5,43 +5,15 @@ Each body also runs with the world's functions on the stdlib's loop: there futur
 
 import asyncio
 import contextvars
-import dataclasses
 import gc
 import inspect
 import sys
 import weakref
 
 import pytest
+from companies import LOOPS, place
+from task_makers import failing, stubborn, value
 from worlds import Generations, araised, drain, error, normal, outcome, parity, raised, since
-
-OWN, OTHER = "own loop", "asyncio's loop"
-LOOPS = [OWN, OTHER]
-
-
-def place(w, where):
-    """The world, or the same with the stdlib's loop."""
-    return w if where == OWN else dataclasses.replace(w, new_event_loop=asyncio.new_event_loop)
-
-
-async def value(result, turns=0):
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    return result
-
-
-async def failing(exc, turns=0):
-    await value(None, turns)
-    raise exc
-
-
-async def stubborn(turns):
-    """Does not let itself be cancelled before its time."""
-    for _ in range(turns):
-        try:
-            await asyncio.sleep(0)
-        except asyncio.CancelledError:
-            pass
-    return "stubborn"
 
 
 def shown(task):

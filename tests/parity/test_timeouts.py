@@ -12,8 +12,8 @@ import warnings
 import weakref
 
 import pytest
-import worlds
-from worlds import Generations, World, araised, drain, error, normal, outcome, parity
+from companies import MIXED, mixed_world
+from worlds import Generations, araised, drain, error, normal, outcome, parity
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default="default")
 
@@ -817,17 +817,6 @@ FOREIGN_BODIES = [
 
 
 @pytest.mark.parametrize("test", FOREIGN_BODIES, ids=lambda test: test.__name__)
-@pytest.mark.parametrize("where", ["stock loop", "stock loop, our tasks", "our loop, C tasks"])
+@pytest.mark.parametrize("where", MIXED)
 def test_in_mixed_company(test, where):
-    if worlds.IMPORT_ERROR is not None:
-        pytest.skip("asynchrotron cannot be imported")
-    ours = worlds.WORLDS["native"].aio
-
-    def new_event_loop():
-        loop = ours.new_event_loop() if where == "our loop, C tasks" else asyncio.new_event_loop()
-        if where != "stock loop":
-            task = asyncio.Task if where == "our loop, C tasks" else ours.Task
-            loop.set_task_factory(lambda loop, coro, **kwargs: task(coro, loop=loop, **kwargs))
-        return loop
-
-    test(world=World("foreign", ours, new_event_loop, ""))
+    test(world=mixed_world(where))

@@ -10,8 +10,9 @@ import warnings
 import weakref
 
 import pytest
-import worlds
-from worlds import Generations, World, araised, drain, error, normal, outcome, parity, since
+from companies import MIXED, mixed_world
+from task_makers import value
+from worlds import Generations, araised, drain, error, normal, outcome, parity, since
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default="default")
 
@@ -28,12 +29,6 @@ async def caught(awaitable):
         return await awaitable
     except BaseException as exc:
         return chain(exc)
-
-
-async def value(result, turns=0):
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    return result
 
 
 async def fail(exc, turns=0):
@@ -520,17 +515,6 @@ FOREIGN_BODIES = [test_awaitables_that_misbehave, test_what_is_let_go, test_with
 
 
 @pytest.mark.parametrize("test", FOREIGN_BODIES, ids=lambda test: test.__name__)
-@pytest.mark.parametrize("where", ["stock loop", "stock loop, our tasks", "our loop, C tasks"])
+@pytest.mark.parametrize("where", MIXED)
 def test_in_mixed_company(test, where):
-    if worlds.IMPORT_ERROR is not None:
-        pytest.skip("asynchrotron cannot be imported")
-    ours = worlds.WORLDS["native"].aio
-
-    def new_event_loop():
-        loop = ours.new_event_loop() if where == "our loop, C tasks" else asyncio.new_event_loop()
-        if where != "stock loop":
-            task = asyncio.Task if where == "our loop, C tasks" else ours.Task
-            loop.set_task_factory(lambda loop, coro, **kwargs: task(coro, loop=loop, **kwargs))
-        return loop
-
-    test(world=World("foreign", ours, new_event_loop, ""))
+    test(world=mixed_world(where))
