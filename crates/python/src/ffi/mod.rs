@@ -6,6 +6,7 @@
 //! `thread::detached`.
 
 pub(crate) mod args;
+pub(crate) mod c;
 pub(crate) mod call;
 pub(crate) mod collected;
 pub(crate) mod context;
@@ -22,7 +23,6 @@ pub(crate) mod types;
 pub(crate) use args::Args;
 pub(crate) use error::Raised;
 pub(crate) use object::{Native, Obj, Own};
-pub(crate) use pyo3_ffi as c;
 pub(crate) use slot::Slot;
 
 /// A borrowed object pointer, as the C API passes arguments. Valid for the call that received it.

@@ -12,7 +12,7 @@ unsafe extern "C-unwind" {
 
 /// Stops such an unwinding: the thread waits for the process's end instead, as CPython has it do from 3.14 on.
 /// Dropping what lies on its stack would touch Python objects without the GIL.
-struct HangThread;
+pub(crate) struct HangThread;
 
 impl Drop for HangThread {
     fn drop(&mut self) {
