@@ -5,9 +5,13 @@ use super::{AsCompleted, next, on_timeout, show_inner};
 use super::{GIVES_BACK, NEXT, WAIT_FOR_ONE};
 use crate::ffi::collected::{self, collected};
 use crate::ffi::error::PyResult;
-use crate::ffi::trampoline::{self, noargs, property, unary_slot};
+#[cfg(not(Py_3_13))]
+use crate::ffi::object;
+#[cfg(not(Py_3_13))]
+use crate::ffi::trampoline;
+use crate::ffi::trampoline::{noargs, property, unary_slot};
 use crate::ffi::types::TypeSpec;
-use crate::ffi::{Native, Obj, Raw, c, call, object};
+use crate::ffi::{Native, Obj, Raw, c, call};
 #[cfg(Py_3_13)]
 use crate::metaclass;
 use crate::state::state;
