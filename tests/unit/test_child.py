@@ -231,6 +231,9 @@ def test_where_the_start_cannot_be_watched(monkeypatch):
             await asyncio.create_subprocess_exec("/bin/sleep", "60", stdin=PIPE, stdout=PIPE)
         with pytest.raises(ChildProcessError):
             os.waitpid(-1, os.WNOHANG)
+        # The child's exit may be known before its pipes have ended, which takes them a turn each, as asyncio's.
+        for _ in range(5):
+            await asyncio.sleep(0)
         return open_descriptors() == before
 
     assert run(main)
