@@ -27,7 +27,7 @@ LOCKS := $(basename $(wildcard requirements/*.in tests/ecosystem/suites/locks/*.
 # A debug build of the same version, as Debian has it, and what runs on it again and again.
 DEBUG_PYTHON := /usr/bin/python$(MINOR)-dbg
 
-.PHONY: help demo test build lint fmt stubs rust-test loom fuzz refcounts sanitize soak faults load conformance ecosystem suites \
+.PHONY: help demo test build lint fmt stubs rust-test loom fuzz miri refcounts sanitize soak faults load conformance ecosystem suites \
 	bench bench-servers bench-rivals icount wheels sdist builds pythons lock ci version clean
 
 help:  ## this list
@@ -68,6 +68,10 @@ rust-test:  ## Rust tests of the reactor and the bytes room, and the fuzzers' co
 
 loom:  ## every interleaving of the inbox and the waker
 	RUSTFLAGS="--cfg loom" cargo test -p asynchrotron-reactor --locked --release --target-dir target/loom --test 'loom_*'
+
+miri:  ## the Rust tests under Miri, which sees undefined behaviour; fetches a nightly toolchain; ARGS="-p asynchrotron-wire"
+	tools/bootstrap.sh fuzz
+	tools/miri.sh $(ARGS)
 
 refcounts: $(call ENV,debug)/.ready  ## every test again and again on a debug build of Python: references, blocks, descriptors
 	ASYNCHROTRON_REQUIRED=1 $(call IN,debug) tests/leaks/every_module.py $(or $(ARGS),$(TESTS))

@@ -1,5 +1,8 @@
 //! Real children: what they inherit, how they end, and why some never run.
 
+// A child begins with getrlimit and vfork, and ends on a pidfd; Miri has none of them.
+#![cfg(not(miri))]
+
 use reactor::{Child, Exit, Failure, Plan};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::ffi::CString;

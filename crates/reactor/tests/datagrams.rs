@@ -18,6 +18,7 @@ fn receive(fd: i32, buffer: &mut [MaybeUninit<u8>]) -> (usize, Address) {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri has no sendto")]
 fn internet_addresses_come_back_as_they_went() {
     let mut buffer = [MaybeUninit::uninit(); 16];
     let (one, other) = (
@@ -47,6 +48,7 @@ fn internet_addresses_come_back_as_they_went() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri has no sockets of AF_UNIX")]
 fn unix_names_of_all_kinds() {
     let folder = std::env::temp_dir().join(format!("asynchrotron-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
@@ -82,6 +84,7 @@ fn names_that_do_not_fit() {
 
 /// As the C library writes them, which is what Python shows.
 #[test]
+#[cfg_attr(miri, ignore = "Miri has no inet_ntop")]
 fn texts_of_ipv6() {
     for text in [
         "::",

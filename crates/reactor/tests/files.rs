@@ -26,6 +26,7 @@ fn what_descriptors_are() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri has no ioctl on a pipe")]
 fn a_pipe_that_does_not_wait() {
     let (reader, writer) = std::io::pipe().unwrap();
     let (reading, writing) = (reader.as_raw_fd(), writer.as_raw_fd());
@@ -46,6 +47,7 @@ fn a_pipe_that_does_not_wait() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri has no sendfile")]
 fn a_file_goes_into_a_socket() {
     let path = std::env::temp_dir().join(format!("asynchrotron-file-{}", std::process::id()));
     let mut file = File::options()

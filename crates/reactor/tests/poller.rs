@@ -84,6 +84,7 @@ fn hang_ups_reach_whoever_waits() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri has no shutdown of a socket pair")]
 fn a_half_closed_peer_is_readable_only() {
     let poller = Poller::new().unwrap();
     let (one, other) = UnixStream::pair().unwrap();
@@ -93,6 +94,7 @@ fn a_half_closed_peer_is_readable_only() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri has no epoll with a regular file")]
 fn bad_descriptors_are_errors() {
     let poller = Poller::new().unwrap();
     for fd in [-1, i32::MIN, i32::MAX] {
@@ -112,6 +114,7 @@ fn bad_descriptors_are_errors() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri has no epoll_pwait2")]
 fn timeouts_are_never_early_and_take_nanoseconds() {
     let poller = Poller::new().unwrap();
     let mut events = Events::default();
@@ -130,6 +133,7 @@ fn timeouts_are_never_early_and_take_nanoseconds() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri has no epoll_pwait2")]
 fn zero_and_huge_timeouts() {
     let poller = Poller::new().unwrap();
     let waker = Waker::new().unwrap();
@@ -167,6 +171,7 @@ fn the_list_grows_when_a_wait_filled_it() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri has no epoll_pwait2")]
 fn a_limited_wait_begins_with_those_not_reported_last() {
     let poller = Poller::new().unwrap();
     let pairs: Vec<_> = (0..5).map(|_| UnixStream::pair().unwrap()).collect();
@@ -207,6 +212,7 @@ fn the_poller_is_closed_on_exec() {
 /// `EINTR` comes back: a signal handler may have to run before the wait goes on. A timer of this thread delivers the
 /// signal.
 #[test]
+#[cfg_attr(miri, ignore = "Miri has no sigaction")]
 fn a_signal_ends_the_wait() {
     extern "C" fn ignore(_: libc::c_int) {}
     let poller = Poller::new().unwrap();

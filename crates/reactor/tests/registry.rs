@@ -51,6 +51,7 @@ fn owners_come_back() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri has no epoll with a regular file")]
 fn a_refused_owner_comes_back_with_the_error() {
     let _alone = alone();
     let mut registry = Registry::new().unwrap();
@@ -299,7 +300,7 @@ fn take_all_empties_table_and_kernel() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 20 } else { 300 }))]
 
     #[test]
     fn the_kernel_reports_what_owners_wait_for(

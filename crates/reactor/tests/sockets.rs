@@ -17,6 +17,7 @@ fn tcp_pair() -> (TcpStream, TcpStream) {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri has no shutdown of a socket pair")]
 fn bytes_arrive_and_the_stream_ends() {
     let (one, other) = UnixStream::pair().unwrap();
     one.set_nonblocking(true).unwrap();
@@ -44,6 +45,7 @@ fn bytes_arrive_and_the_stream_ends() {
 
 /// Rust programs start with SIGPIPE ignored; with the default put back, the test would die of one.
 #[test]
+#[cfg_attr(miri, ignore = "Miri has no recvmsg")]
 fn two_places_are_filled_in_order() {
     let (one, other) = UnixStream::pair().unwrap();
     let fd = one.as_raw_fd();
@@ -70,6 +72,7 @@ fn two_places_are_filled_in_order() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri has no signal")]
 fn a_gone_peer_is_an_error_and_no_signal() {
     let (one, other) = UnixStream::pair().unwrap();
     drop(other);
@@ -84,6 +87,7 @@ fn a_gone_peer_is_an_error_and_no_signal() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri has no sendmsg")]
 fn many_pieces_go_in_one_call_and_more_are_cut() {
     let (one, mut other) = UnixStream::pair().unwrap();
     let pieces: Vec<_> = (0..3000).map(|_| IoSlice::new(b"ab")).collect();
@@ -121,6 +125,7 @@ fn accepted_sockets_do_not_block_and_close_on_exec() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri has no SO_DOMAIN")]
 fn nodelay_is_for_tcp_and_harmless_elsewhere() {
     let (client, server) = tcp_pair();
     sockets::set_nodelay(client.as_raw_fd());
@@ -167,6 +172,7 @@ fn a_failed_connect_leaves_its_error_once() {
 
 /// `O_NONBLOCK` belongs to the open file: whoever shares it, a child process for instance, may take it away.
 #[test]
+#[cfg_attr(miri, ignore = "Miri has no sendmsg")]
 fn sending_never_waits_also_on_a_blocking_socket() {
     let (one, _other) = UnixStream::pair().unwrap();
     one.set_nonblocking(false).unwrap();
