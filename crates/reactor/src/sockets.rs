@@ -6,9 +6,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{OwnedFd, RawFd};
 
-use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType, ipproto, sockopt,
-};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType, ipproto, sockopt};
 
 use crate::address::Address;
 use crate::faults;
@@ -119,15 +117,11 @@ pub fn shutdown_write(fd: RawFd) -> io::Result<()> {
 /// Switches Nagle's algorithm off if `fd` is a TCP socket. Does nothing if it is not, or if the kernel refuses: it is
 /// only a matter of speed.
 ///
-/// The kernel is asked what the socket is, because a Python socket made from a descriptor may say `proto=0` for TCP.
+/// The kernel is asked what the socket is, because a Python socket made from a descriptor may say `proto=0` for TCP. Its
+/// protocol is enough: nothing but a TCP stream takes the option, and a raw socket of this protocol refuses it.
 pub fn set_nodelay(fd: RawFd) {
     let Ok(fd) = borrow(fd) else { return };
-    let is_tcp = matches!(
-        sockopt::socket_domain(fd),
-        Ok(AddressFamily::INET | AddressFamily::INET6)
-    ) && matches!(sockopt::socket_type(fd), Ok(SocketType::STREAM))
-        && matches!(sockopt::socket_protocol(fd), Ok(Some(ipproto::TCP)));
-    if is_tcp {
+    if matches!(sockopt::socket_protocol(fd), Ok(Some(ipproto::TCP))) {
         let _ = sockopt::set_tcp_nodelay(fd, true);
     }
 }

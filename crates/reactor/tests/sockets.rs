@@ -125,7 +125,7 @@ fn accepted_sockets_do_not_block_and_close_on_exec() {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "Miri has no SO_DOMAIN")]
+#[cfg_attr(miri, ignore = "Miri has no SO_PROTOCOL")]
 fn nodelay_is_for_tcp_and_harmless_elsewhere() {
     let (client, server) = tcp_pair();
     sockets::set_nodelay(client.as_raw_fd());
