@@ -37,18 +37,18 @@ def check(runs: list[Run]) -> tuple[str, bool]:
 
 def _judge_all(runs: list[Run], target: dict[str, Any], subject: str) -> Iterator[Verdict]:
     fitting = [run for run in runs if target.get("python", run.python) == run.python]
-    found = False
+    unmeasured = list(target["benches"])
     for run in fitting:
         for bench in run.benches():
             mine = run.get(bench, subject)
-            if mine and any(fnmatchcase(bench, pattern) for pattern in target["benches"]):
-                verdict = _judge(run, target, bench, mine)
-                if verdict is not None:
-                    found = True
-                    yield verdict
-    if not found:
+            patterns = [pattern for pattern in target["benches"] if fnmatchcase(bench, pattern)]
+            verdict = _judge(run, target, bench, mine) if mine and patterns else None
+            if verdict is not None:
+                unmeasured = [pattern for pattern in unmeasured if pattern not in patterns]
+                yield verdict
+    if unmeasured:
         wanted = _wanted(target, " or ".join(target.get("against", [target.get("same", "")])))
-        yield Verdict("not measured", ", ".join(target["benches"]), target.get("python", "any"), wanted, "")
+        yield Verdict("not measured", ", ".join(unmeasured), target.get("python", "any"), wanted, "")
 
 
 def _judge(run: Run, target: dict[str, Any], bench: str, mine: Result) -> Verdict | None:
