@@ -5,6 +5,7 @@ import contextvars
 import gc
 import logging
 import re
+import socket
 import sys
 import traceback
 
@@ -72,6 +73,83 @@ def test_a_callback_fails(w):
     assert len(records) == 4
     assert records[0][1].startswith("Exception in callback boom() at test_exception_handler.py:")
     return records
+
+
+def handled():
+    """The exception that a handler's log.exception() and traceback.print_exc() would show."""
+    kind, error, tb = sys.exc_info()
+    frames = [frame.name for frame in traceback.extract_tb(tb) if frame.filename == __file__]
+    return kind, str(error), frames
+
+
+@parity
+def test_what_is_being_handled_in_a_handler(w):
+    """sys.exc_info() is the callback's exception, and a handler that fails is told to have failed during it."""
+    seen = []
+
+    def scene(loop):
+        loop.set_exception_handler(lambda _, context: seen.append(handled()))
+        loop.call_soon(boom)
+        loop.call_later(0, boom)
+        loop.create_future().add_done_callback(boom)
+        left, right = socket.socketpair()
+        with left, right:
+            right.send(b"1")
+            loop.add_reader(left, lambda: (loop.remove_reader(left), boom()))
+            drain(loop, 5)
+        seen.append(handled())
+
+    logged(w, scene)
+    return seen
+
+
+@pytest.mark.parametrize("callback", ["connection_made", "data_received", "eof_received", "connection_lost"])
+@parity
+def test_what_is_being_handled_when_a_protocol_failed(w, callback):
+    seen = []
+    protocol_class = type("Failing", (asyncio.Protocol,), {callback: lambda self, *args: boom()})
+
+    def scene(loop):
+        loop.set_exception_handler(lambda _, context: seen.append(handled()))
+        left, right = socket.socketpair()
+        with right:
+            loop.run_until_complete(loop.create_connection(protocol_class, sock=left))
+            right.send(b"1")
+            loop.run_until_complete(w.aio.sleep(0.01))
+        loop.run_until_complete(w.aio.sleep(0.01))
+
+    logged(w, scene)
+    assert seen
+    return seen
+
+
+@parity
+def test_what_a_handler_failed_during(w):
+    seen = []
+
+    def handler(loop, context):
+        raise KeyError("in the handler")
+
+    def scene(loop):
+        loop.set_exception_handler(handler)
+        loop.call_soon(boom)
+        drain(loop, 2)
+
+    class Chain(logging.Handler):
+        def emit(self, record):
+            if record.exc_info:
+                error = record.exc_info[1]
+                while error is not None:
+                    seen.append((type(error).__name__, str(error)))
+                    error = error.__context__
+
+    keep = Chain()
+    logging.getLogger("asyncio").addHandler(keep)
+    try:
+        logged(w, scene)
+    finally:
+        logging.getLogger("asyncio").removeHandler(keep)
+    return seen
 
 
 @parity

@@ -6,6 +6,7 @@ import functools
 import gc
 import math
 import re
+import signal
 import sys
 import threading
 import weakref
@@ -265,6 +266,39 @@ def test_a_handle_that_ran_lets_go_when_dropped(w):
         del handle
         gc.collect()
         return gone() is None, cancelled
+
+
+@pytest.mark.parametrize("way", WAYS)
+@parity
+def test_an_object_that_keeps_its_handle_is_collected(w, way):
+    """A connection that keeps the handle of one of its methods is a cycle of the two once the handle has run."""
+
+    class Owner:
+        def __init__(self, loop):
+            self.handle = schedulers(loop)[way](self.start, self)
+
+        def start(self, this):
+            ran.append(this is self)
+
+    with w.loop() as loop:
+        ran, gone = [], []
+        for _ in range(3):
+            gone.append(weakref.ref(Owner(loop)))
+        loop.run_until_complete(w.aio.sleep(0.01))
+        gc.collect()
+        return ran, [ref() is None for ref in gone]
+
+
+@parity
+def test_a_signal_runs_its_handle_again(w):
+    with w.loop() as loop:
+        seen = []
+        loop.add_signal_handler(signal.SIGUSR1, seen.append, "signal")
+        for _ in range(3):
+            signal.raise_signal(signal.SIGUSR1)
+            loop.run_until_complete(w.aio.sleep(0.01))
+        assert loop.remove_signal_handler(signal.SIGUSR1)
+        return seen
 
 
 @parity

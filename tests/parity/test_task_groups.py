@@ -618,3 +618,15 @@ def test_what_tasks_show(w, where):
         return trace
 
     return place(w, where).run(main)
+
+
+@parity
+def test_own_attributes(w):
+    async def main():
+        async with w.aio.TaskGroup() as group:
+            group.mark = 1
+            answer = vars(group)["mark"], "mark" in dir(group), group.__dict__["mark"]
+            del group.mark
+        return answer, hasattr(group, "mark"), "mark" in vars(group)
+
+    return w.run(main)

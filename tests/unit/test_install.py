@@ -388,3 +388,18 @@ def test_a_platform_that_is_not_supported():
     assert done.status == 1
     assert done.err.strip().splitlines()[-1].startswith("ImportError: ")
     assert "Linux" in done.err
+
+
+def test_functions_are_pickled_by_name():
+    check(
+        """
+import asyncio, asynchrotron, copy, inspect, pickle
+asynchrotron.install()
+names = [name for name in asyncio.__all__ if inspect.iscoroutinefunction(getattr(asyncio, name))]
+assert {"sleep", "to_thread", "wait", "wait_for", "open_connection", "start_server"} <= set(names)
+for name in names:
+    function = getattr(asyncio, name)
+    assert pickle.loads(pickle.dumps(function)) is function, name
+    assert copy.deepcopy(function) is copy.copy(function) is function, name
+"""
+    )

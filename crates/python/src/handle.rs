@@ -187,6 +187,11 @@ impl Handle {
         }
     }
 
+    /// Was it made by a method of a native loop, and not for a reader or writer?
+    pub(crate) fn runs_once(&self) -> bool {
+        self.has(NATIVE) && !self.has(REPEATING)
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.count.get() as usize
     }
@@ -417,6 +422,7 @@ fn run(this: &Handle) -> PyResult<()> {
 #[cold]
 pub(crate) fn report(event_loop: Raw, handle: Raw, exception: &Obj) -> PyResult<()> {
     let function = helper("report_callback_exception")?;
+    let _handling = crate::ffi::error::handle(exception);
     call::call(function.as_ptr(), &[event_loop, handle, exception.as_ptr()], None).map(drop)
 }
 

@@ -80,23 +80,25 @@ fn instance_check(this: &Class, instance: Raw) -> PyResult<bool> {
     if unsafe { c::PyType_IsSubtype(kind, class.cast()) } != 0 {
         return Ok(true);
     }
-    match twin(class) {
-        Some(twin) => call::isinstance(instance, twin),
-        None => {
-            let claimed = call::getattr(instance, call::interned("__class__")?.as_ptr())?;
-            // SAFETY: A1; checked to be types.
-            Ok(unsafe {
-                c::PyType_Check(claimed.as_ptr()) != 0
-                    && c::PyType_IsSubtype(claimed.as_ptr().cast(), class.cast()) != 0
-            })
-        }
+    if let Some(twin) = twin(class)
+        && call::isinstance(instance, twin)?
+    {
+        return Ok(true);
     }
+    // A mock or a proxy says whose instance it stands for.
+    let claimed = call::getattr_optional(instance, call::interned("__class__")?.as_ptr())?;
+    Ok(claimed.is_some_and(|claimed| is_subtype(claimed.as_ptr(), class)))
+}
+
+/// Is `candidate` a type, and `class` or one of its subclasses?
+fn is_subtype(candidate: Raw, class: Raw) -> bool {
+    // SAFETY: A1; checked to be a type, as `class` is.
+    unsafe { c::PyType_Check(candidate) != 0 && c::PyType_IsSubtype(candidate.cast(), class.cast()) != 0 }
 }
 
 fn subclass_check(this: &Class, subclass: Raw) -> PyResult<bool> {
     let class = this.raw();
-    // SAFETY: A1; checked to be a type.
-    if unsafe { c::PyType_Check(subclass) != 0 && c::PyType_IsSubtype(subclass.cast(), class.cast()) != 0 } {
+    if is_subtype(subclass, class) {
         return Ok(true);
     }
     let Some(twin) = twin(class) else { return Ok(false) };

@@ -11,7 +11,7 @@ use super::{EventLoop, PARKING};
 use crate::ffi::error::{self, PyResult, restore, take};
 use crate::ffi::{Native, Obj, Own, Raised, Raw, call, context, thread};
 use crate::future::Future;
-use crate::handle::{Handle, REPEATING, RUNS, SCHEDULED, SHARED, TimerHandle, report};
+use crate::handle::{Handle, REPEATING, RUNS, SCHEDULED, SHARED, report};
 use crate::state::{helper, names};
 use crate::task::{Task, registry, step};
 use crate::timeouts::Alarm;
@@ -493,7 +493,7 @@ impl EventLoop {
             self.inner().shared_handle_ran.notify();
         }
         if !self.is_debug() && !is_unique(&*handle) {
-            release_timer(&handle);
+            release_spent(&handle);
         }
         outcome
     }
@@ -554,7 +554,7 @@ impl EventLoop {
         call::setattr(self.raw(), names::current_handle(), Obj::none().as_ptr())?;
         let outcome = failure.map_or(Ok(()), |exception| Err(restore(exception)));
         let outcome = outcome.and_then(|()| self.report_if_slow(handle.raw(), begin));
-        release_timer(&handle);
+        release_spent(&handle);
         outcome
     }
 
@@ -581,10 +581,10 @@ impl EventLoop {
     }
 }
 
-/// A timer that ran never runs again, but who made it often keeps it, and is what its callback belongs to. The collector
-/// does not see that cycle: this opens it. Handles of `call_soon` stay as they are, those of signals run again.
-fn release_timer(handle: &Handle) {
-    if TimerHandle::check_exact(handle.raw()) {
+/// A handle that a method of the loop made never runs again, but who asked for it often keeps it, and is what its callback
+/// belongs to. The collector does not see that cycle: this opens it. Those of readers, writers and signals run again.
+fn release_spent(handle: &Handle) {
+    if handle.runs_once() {
         let interrupted = error::take_if_any();
         handle.release();
         if let Some(interrupted) = interrupted {

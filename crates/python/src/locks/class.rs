@@ -271,7 +271,7 @@ impl ClassSpec {
         let inner = T::INNER.iter().chain(T::ATTRIBUTES).chain(&reached);
         let inner: Vec<Obj> = inner.map(|name| call::interned(name)).collect::<PyResult<_>>()?;
         let inner: Vec<Raw> = inner.iter().map(Obj::as_ptr).collect();
-        T::CLASS.fill(&made, &twin, call::tuple(&inner)?);
+        T::CLASS.fill(&made, &twin, call::tuple(&inner)?)?;
         metaclass::adopt(&made, twin);
         add_to_module(module, &CString::new(name).unwrap_or_default(), &made)
     }

@@ -27,10 +27,17 @@ pub(super) struct Class {
     twin: AtomicPtr<c::PyObject>,
     /// Interned names of the methods that the stdlib's functions reach through `self`, a tuple.
     inner: AtomicPtr<c::PyObject>,
-    /// The latest subclass seen that replaces none of these, by its version tag: tags are given out once, and a class
-    /// that changes gets another one.
+    /// What the class had under these names at import, a tuple; None where nothing.
+    originals: AtomicPtr<c::PyObject>,
+    /// The class while it has all of these, by its version tag: tags are given out once, and a class that changes, as
+    /// when a test patches a method, gets another one.
+    own_tag: AtomicU32,
+    /// The latest subclass seen that replaces none of these, in the same way.
     plain_tag: AtomicU32,
 }
+
+/// No class has it.
+const NO_TAG: u32 = u32::MAX;
 
 impl Class {
     pub(super) const fn new() -> Class {
@@ -38,15 +45,27 @@ impl Class {
             kind: AtomicPtr::new(ptr::null_mut()),
             twin: AtomicPtr::new(ptr::null_mut()),
             inner: AtomicPtr::new(ptr::null_mut()),
-            plain_tag: AtomicU32::new(0),
+            originals: AtomicPtr::new(ptr::null_mut()),
+            own_tag: AtomicU32::new(NO_TAG),
+            plain_tag: AtomicU32::new(NO_TAG),
         }
     }
 
     /// Once at import, with `inner`, the names of methods.
-    pub(super) fn fill(&self, kind: &Obj, twin: &Obj, inner: Obj) {
+    pub(super) fn fill(&self, kind: &Obj, twin: &Obj, inner: Obj) -> PyResult<()> {
+        let originals: Vec<Obj> = (0..call::tuple_len(inner.as_ptr()))
+            .map(|index| {
+                let found = call::getattr_optional(kind.as_ptr(), call::tuple_item(inner.as_ptr(), index))?;
+                Ok(found.unwrap_or_else(Obj::none))
+            })
+            .collect::<PyResult<_>>()?;
+        let originals: Vec<Raw> = originals.iter().map(Obj::as_ptr).collect();
+        self.originals
+            .store(call::tuple(&originals)?.into_ptr(), Ordering::Relaxed);
         self.kind.store(kind.clone().into_ptr().cast(), Ordering::Relaxed);
         self.twin.store(twin.clone().into_ptr(), Ordering::Relaxed);
         self.inner.store(inner.into_ptr(), Ordering::Relaxed);
+        Ok(())
     }
 
     #[inline]
@@ -64,7 +83,9 @@ impl Class {
         let kind = object::type_of(raw);
         // SAFETY: every instance begins with a Base.
         let base = unsafe { &*raw.cast::<Base>() };
-        if kind == self.kind() && !base.has_attributes() {
+        // SAFETY: the type of a live object.
+        let tag = unsafe { (*kind).tp_version_tag };
+        if kind == self.kind() && tag == self.own_tag.load(Ordering::Relaxed) && !base.has_attributes() {
             return true;
         }
         self.is_plain_at_a_closer_look(kind, base)
@@ -72,38 +93,39 @@ impl Class {
 
     #[inline(never)]
     fn is_plain_at_a_closer_look(&self, kind: *mut c::PyTypeObject, base: &Base) -> bool {
-        (kind == self.kind() || self.is_plain_subclass(kind)) && (!base.has_attributes() || self.replaces_nothing(base))
+        let known = if kind == self.kind() {
+            &self.own_tag
+        } else {
+            &self.plain_tag
+        };
+        self.is_plain_class(kind, known) && (!base.has_attributes() || self.replaces_nothing(base))
     }
 
-    fn is_plain_subclass(&self, kind: *mut c::PyTypeObject) -> bool {
+    fn is_plain_class(&self, kind: *mut c::PyTypeObject, known: &AtomicU32) -> bool {
         // SAFETY: the type of a live object.
         let tag = unsafe { (*kind).tp_version_tag };
-        if tag != 0 && tag == self.plain_tag.load(Ordering::Relaxed) {
+        if tag == known.load(Ordering::Relaxed) {
             return true;
         }
-        let plain = self.look_at_subclass(kind.cast()).unwrap_or_else(|Raised| {
+        let plain = self.look_at_class(kind.cast()).unwrap_or_else(|Raised| {
             error::clear();
             false
         });
         // SAFETY: as above. The look has given the class a tag, if it can have one.
         let tag = unsafe { (*kind).tp_version_tag };
-        if plain {
-            self.plain_tag.store(tag, Ordering::Relaxed);
+        if plain && tag != 0 {
+            known.store(tag, Ordering::Relaxed);
         }
         plain
     }
 
     #[cold]
-    fn look_at_subclass(&self, subclass: Raw) -> PyResult<bool> {
-        let own: Raw = self.kind().cast();
+    fn look_at_class(&self, class: Raw) -> PyResult<bool> {
         let inner = self.inner.load(Ordering::Relaxed);
+        let originals = self.originals.load(Ordering::Relaxed);
         for index in 0..call::tuple_len(inner) {
-            let name = call::tuple_item(inner, index);
-            let (ours, theirs) = (
-                call::getattr_optional(own, name)?,
-                call::getattr_optional(subclass, name)?,
-            );
-            if ours.as_ref().map(Obj::as_ptr) != theirs.as_ref().map(Obj::as_ptr) {
+            let found = call::getattr_optional(class, call::tuple_item(inner, index))?;
+            if !found.unwrap_or_else(Obj::none).is(call::tuple_item(originals, index)) {
                 return Ok(false);
             }
         }

@@ -361,7 +361,8 @@ fn repr(this: &Function) -> PyResult<Obj> {
 /// Pickled by name where the name is ours, otherwise as the stdlib's function, which is there under that name.
 fn reduce(this: &Function) -> PyResult<Obj> {
     let name = call::getattr(this.original.ptr(), call::interned("__qualname__")?.as_ptr())?;
-    let installed = call::import("asyncio.tasks")
+    let module = call::getattr(this.original.ptr(), call::interned("__module__")?.as_ptr())?;
+    let installed = call::import(&call::to_string(module.as_ptr())?)
         .and_then(|module| call::getattr_optional(module.as_ptr(), name.as_ptr()))?
         .is_some_and(|found| found.is(this.raw()));
     if installed {

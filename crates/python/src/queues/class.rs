@@ -173,7 +173,7 @@ unsafe extern "C" fn init(slf: Raw, positional: Raw, keywords: Raw) -> c_int {
 
 unsafe extern "C" fn new(class: *mut c::PyTypeObject, _positional: Raw, _keywords: Raw) -> Raw {
     trampoline::enter(|| {
-        if class == Queue::type_object() {
+        if class == Queue::type_object() && subclass::is_unchanged(class) {
             return types::allocate(class);
         }
         subclass::make(class)

@@ -1,12 +1,14 @@
 //! Subclasses of queues, and instances with methods of their own.
 //!
-//! Whether a class overrides what the stdlib's code calls through `self` is looked at once, when an instance is made.
+//! Whether a class overrides, or was given, what the stdlib's code calls through `self` is looked at once, when an instance
+//! is made.
 
 use super::queue::{Kind, Queue};
 use crate::ffi::error::{PyResult, status};
-use crate::ffi::{Obj, Own, Raw, c, call, trampoline, types};
+use crate::ffi::{Native, Obj, Own, Raw, c, call, trampoline, types};
 use std::ffi::c_int;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Methods called through `self` for which natively nobody looks.
 const CALLED: &[&str] = &[
@@ -97,8 +99,24 @@ fn survey(class: Raw) -> PyResult<(Kind, bool)> {
     Ok((kind, handed_over))
 }
 
+/// `Queue` while it has the methods it came with, by its version tag: tags are given out once, and a class that changes, as
+/// when a test patches a method, gets another one.
+static QUEUE_TAG: AtomicU32 = AtomicU32::new(u32::MAX);
+
+#[inline]
+pub(super) fn is_unchanged(queue_class: *mut c::PyTypeObject) -> bool {
+    // SAFETY: a type that lives for ever.
+    let tag = unsafe { (*queue_class).tp_version_tag };
+    tag == QUEUE_TAG.load(Ordering::Relaxed)
+}
+
 pub(super) fn make(class: *mut c::PyTypeObject) -> PyResult<Obj> {
     let (kind, handed_over) = survey(class.cast())?;
+    // SAFETY: a live type. The survey has given it a tag, if it can have one.
+    let tag = unsafe { (*class).tp_version_tag };
+    if class == Queue::type_object() && !handed_over && kind == Kind::Fifo && tag != 0 {
+        QUEUE_TAG.store(tag, Ordering::Relaxed);
+    }
     let made = types::allocate(class)?;
     // SAFETY: freshly made of a subclass of this type.
     let queue = unsafe { Own::<Queue>::from_obj_unchecked(made) };

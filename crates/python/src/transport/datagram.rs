@@ -174,7 +174,7 @@ impl DatagramTransport {
             self.address.set(Obj::from_borrowed(address));
         }
         self.put(DIRECT, self.is_direct(given.sock)?);
-        self.schedule_start(event_loop, Some(name_of_start_reading()), given.waiter)
+        self.schedule_start(event_loop, None, Some(name_of_start_reading()), given.waiter)
     }
 
     /// Can the kernel be asked in place of `sock`? A subclass, or a mock, may do something else.

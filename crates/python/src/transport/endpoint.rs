@@ -185,10 +185,19 @@ pub(crate) trait Endpoint: Native + Deref<Target = Core> {
         Ok(())
     }
 
-    /// `loop.call_soon(protocol.connection_made, self)`, then `start` of the transport, then the waiter's result.
-    fn schedule_start(&self, event_loop: &EventLoop, start: Option<Raw>, waiter: Option<Raw>) -> PyResult<()> {
+    /// `loop.call_soon(protocol.connection_made, self)`, then `start` of the transport, then the waiter's result. What
+    /// `connection_made` sets is seen by the later callbacks only if all were `given` their context.
+    fn schedule_start(
+        &self,
+        event_loop: &EventLoop,
+        given: Option<Raw>,
+        start: Option<Raw>,
+        waiter: Option<Raw>,
+    ) -> PyResult<()> {
         let connection_made = call::getattr(self.protocol.get_or_none().as_ptr(), names::connection_made())?;
-        self.call_soon_function(event_loop, connection_made.as_ptr(), &[self.raw()])?;
+        event_loop.check_can_schedule()?;
+        let context = given.map_or_else(context::copy_current, |given| Ok(Obj::from_borrowed(given)))?;
+        event_loop.call_soon_native(connection_made.as_ptr(), &[self.raw()], context)?;
         // Reading starts only after connection_made, and the waiter wakes after both.
         if let Some(start) = start {
             self.call_soon(event_loop, start, &[])?;
@@ -348,6 +357,7 @@ pub(crate) trait Endpoint: Native + Deref<Target = Core> {
         call::dict_set(&details, "exception", exception.as_ptr())?;
         call::dict_set(&details, "transport", self.raw())?;
         call::dict_set(&details, "protocol", self.protocol.get_or_none().as_ptr())?;
+        let _handling = error::handle(exception);
         call::call_method(
             names::call_exception_handler(),
             &[event_loop.raw(), details.as_ptr()],

@@ -4,7 +4,7 @@ use super::{TaskGroup, cancel_all, create_task, on_task_done, scope};
 use crate::ffi::collected::{self, collected};
 use crate::ffi::error::{self, PyResult, type_error};
 use crate::ffi::trampoline::{self, fastcall, noargs, onearg, property, unary_slot};
-use crate::ffi::types::{TypeSpec, add_to_module};
+use crate::ffi::types::{Property, TypeSpec, add_to_module};
 use crate::ffi::{Native, Obj, Raw, c, call, object};
 use crate::metaclass;
 use crate::operation::function;
@@ -219,6 +219,11 @@ pub(in crate::fan_in) fn build(module: Raw, metaclass: Raw) -> PyResult<()> {
         field!(c"_on_completed_fut", on_completed, object),
         property!(c"_tasks", TaskGroup, show_tasks, set_tasks),
         property!(c"__class__", TaskGroup, class),
+        Property::new(
+            c"__dict__",
+            c::PyObject_GenericGetDict,
+            Some(c::PyObject_GenericSetDict),
+        ),
     ]);
     spec.slots = vec![
         (c::Py_tp_new, c::PyType_GenericNew as *mut c_void),

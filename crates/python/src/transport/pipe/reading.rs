@@ -162,7 +162,7 @@ unsafe extern "C" fn init(slf: Raw, positional: Raw, keywords: Raw) -> c_int {
             // SAFETY: tp_init's receiver.
             let this = unsafe { &*slf.cast::<ReadPipe>() };
             let (event_loop, _) = this.init_pipe(&given, REFUSED)?;
-            this.schedule_start(event_loop, Some(name_of_start_reading()), given.waiter)
+            this.schedule_start(event_loop, None, Some(name_of_start_reading()), given.waiter)
         })
     })
 }

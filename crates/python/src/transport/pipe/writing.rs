@@ -359,7 +359,7 @@ unsafe extern "C" fn init(slf: Raw, positional: Raw, keywords: Raw) -> c_int {
             let (event_loop, kind) = this.init_pipe(&given, REFUSED)?;
             // A pipe that nobody reads is readable at its writing end; so is a socket. A device has its own mind.
             let watch = (kind != Kind::Device).then(name_of_start_reading);
-            this.schedule_start(event_loop, watch, given.waiter)
+            this.schedule_start(event_loop, None, watch, given.waiter)
         })
     })
 }

@@ -54,7 +54,7 @@ impl StreamTransport {
         }
         reactor::sockets::set_nodelay(self.live_fd());
 
-        self.schedule_start(event_loop, Some(name_of_start_reading()), given.waiter)
+        self.schedule_start(event_loop, given.context, Some(name_of_start_reading()), given.waiter)
     }
 
     /// `server._attach` and `server._detach`, which take the transport from 3.13 on.
