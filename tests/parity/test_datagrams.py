@@ -13,6 +13,8 @@ from asyncio import selector_events
 import pytest
 from worlds import araised, asyncio_log, normal, outcome, parity, raised, since, until
 
+IPV6_FLOWINFO, IPV6_FLOWINFO_SEND = 11, 33  # linux/in6.h; the socket module does not name them
+
 
 class Datagrams(asyncio.DatagramProtocol):
     """Keeps what it is told; `on_data` acts meanwhile."""
@@ -564,6 +566,47 @@ def test_scope_and_flow_are_kept(w):
         await until(lambda: len(at_server.received) == 4)
         await ended(at_server, at_client)
         return [(data, len(addr), addr[0], addr[2:]) for data, addr in at_server.received]
+
+    return w.run(main)
+
+
+@parity
+def test_the_flow_reaches_the_wire(w):
+    async def main():
+        loop = w.aio.get_running_loop()
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as receiver:
+            receiver.bind(("::1", 0))
+            receiver.settimeout(5)
+            receiver.setsockopt(socket.IPPROTO_IPV6, IPV6_FLOWINFO, 1)
+            transport, protocol = await loop.create_datagram_endpoint(Datagrams, local_addr=("::1", 0))
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_IPV6, IPV6_FLOWINFO_SEND, 1)
+            host, port, *_ = receiver.getsockname()
+            seen = []
+            for flow in (5, 0xA0000, 1):
+                transport.sendto(b"x", (host, port, flow, 0))
+                _, [(_, kind, value)], _, _ = receiver.recvmsg(10, 100)
+                seen.append((kind == IPV6_FLOWINFO, int.from_bytes(value, "big")))
+            await ended(protocol)
+        assert seen == [(True, 5), (True, 0xA0000), (True, 1)]
+        return seen
+
+    return w.run(main)
+
+
+@pytest.mark.parametrize("scope", [0, 1, 9999])
+@parity
+def test_the_scope_reaches_the_kernel(w, scope):
+    """It has another answer for a link-local address without an interface, and for one that does not exist."""
+
+    async def main():
+        loop = w.aio.get_running_loop()
+        transport, protocol = await loop.create_datagram_endpoint(Datagrams, local_addr=("::", 0))
+        transport.sendto(b"x", ("fe80::1", 9, 0, scope))
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as plain:
+            direct = outcome(plain.sendto, b"x", ("fe80::1", 9, 0, scope))
+        await w.aio.sleep(0.01)
+        await ended(protocol)
+        return direct, protocol.log
 
     return w.run(main)
 

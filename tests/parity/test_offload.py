@@ -5,8 +5,10 @@ import concurrent.futures
 import contextvars
 import gc
 import inspect
+import math
 import sys
 import threading
+import time
 import traceback
 import weakref
 
@@ -296,8 +298,14 @@ def test_processes(w):
 def test_interpreters(w):
     async def main():
         loop = w.aio.get_running_loop()
-        with concurrent.futures.InterpreterPoolExecutor(1) as pool:
-            return [await loop.run_in_executor(pool, pow, 2, 10)]
+        with concurrent.futures.InterpreterPoolExecutor(2) as pool:
+            several = await w.aio.gather(*(loop.run_in_executor(pool, math.factorial, n) for n in range(8)))
+            failed = await araised(loop.run_in_executor(pool, math.sqrt, -1))
+            sleepers = [loop.run_in_executor(pool, time.sleep, 0.05) for _ in range(2)]
+            queued = loop.run_in_executor(pool, math.factorial, 5)
+            cancelled = queued.cancel(), await araised(queued)
+            slept = await w.aio.gather(*sleepers)
+            return several, failed, cancelled, slept, await w.aio.to_thread(math.factorial, 6)
 
     return w.run(main)
 

@@ -1,14 +1,14 @@
 """Starting a child neither copies the heap nor waits for the child's program.
 
 uvloop#118, skypilot#10804: fork() copies the page tables of the heap. How long the loop stands still is measured in
-bench/programs/subprocess_spawn.py; here is what makes it short.
+bench/longest_stop.py; here is what makes it short.
 """
 
 import mmap
 import resource
 import subprocess
 
-PAGES = 8192
+PAGES = (300 << 20) // mmap.PAGESIZE
 
 
 def test_the_heap_is_not_write_protected(ours):

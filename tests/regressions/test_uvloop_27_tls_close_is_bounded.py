@@ -7,6 +7,7 @@ written before it: up to 3.13, stock asyncio waits for that for ever once the TL
 import asyncio
 import gc
 import ssl
+import time
 import weakref
 
 import pytest
@@ -22,19 +23,25 @@ def test_silent_peer(ours, engine, reads, side):  # noqa: F811
             await s.connect(ssl_shutdown_timeout=0.1)
             if not reads:
                 s.transport.write(b"x" * 20_000_000)
+            closed = time.monotonic()
             s.transport.close()
             if reads:
                 await s.peer.read(1)
             await until(lambda: s.proto.is_lost)
+            took.append(time.monotonic() - closed)
             born = [weakref.ref(s.proto), weakref.ref(s.transport), weakref.ref(s.transport._ssl_protocol or s.proto)]
             log, s.proto, s.transport = s.log, None, None
             await asyncio.sleep(0)
             gc.collect()
             return log, [ref() for ref in born]
 
-    log, alive = ours.run(main, errors=[])
-    assert [entry for entry in log if isinstance(entry, tuple)] == [("lost", ("TimeoutError", None))]
-    assert alive == [None] * 3
+    took = []
+    # A machine with other work may be late now and then: the quickest of some runs counts.
+    while not took or (min(took) > 0.3 and len(took) < 5):
+        log, alive = ours.run(main, errors=[])
+        assert [entry for entry in log if isinstance(entry, tuple)] == [("lost", ("TimeoutError", None))]
+        assert alive == [None] * 3
+    assert 0.1 <= min(took) <= 0.3
 
 
 def test_the_peer_begins_and_then_stops_reading(ours, engine):  # noqa: F811

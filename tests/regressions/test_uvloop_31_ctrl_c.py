@@ -16,7 +16,7 @@ def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 def report():
     took = time.monotonic() - sent[0]
-    print("prompt" if took < 2 else f"after {took} s")
+    print("prompt" if took < 0.1 else f"after {took} s")
 """
 
 PROGRAMS = {
@@ -104,8 +104,8 @@ threading.Thread(target=interrupt).start()
 try:
     loop.run_forever()
 except KeyboardInterrupt:
-    worker.join()
     report()
+    worker.join()
     assert done
 loop.close()
 """,
@@ -114,6 +114,10 @@ loop.close()
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_promptly(world, name):
-    done = world.program(PRELUDE + PROGRAMS[name], timeout=15)
-    assert done.err == ""
-    assert (done.status, done.out) == (0, "prompt\n")
+    """Within 100 ms. A machine with other work may take longer now and then: the quickest of some runs counts."""
+    for _ in range(6):
+        done = world.program(PRELUDE + PROGRAMS[name], timeout=15)
+        assert (done.err, done.status) == ("", 0)
+        if done.out == "prompt\n":
+            return
+    pytest.fail(done.out)
