@@ -326,7 +326,7 @@ def test_a_broken_record(w, engine, version, where):  # noqa: F811
 
 @parity
 def test_records_of_nothing(w, engine):  # noqa: F811
-    """A TLS 1.3 key update and session tickets bring no data."""
+    """Session tickets, and writing nothing, bring no data."""
 
     async def body(s):
         await s.connect()
