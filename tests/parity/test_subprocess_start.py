@@ -286,6 +286,7 @@ def test_wrong_arguments(w):
             await araised(start("/bin/true", shell=True)),
             await araised(start("/bin/true", text=True)),
             await araised(start("/bin/true", encoding="ascii")),
+            await araised(start("/bin/true", errors="ignore")),
             await araised(start("/bin/true", universal_newlines=True)),
             await araised(start("/bin/true", nonsense=1)),
             await araised(start("/bin/true", stdin="x")),

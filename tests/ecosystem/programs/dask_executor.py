@@ -76,6 +76,9 @@ async def not_pure(executor, folder: str) -> None:
     for _ in range(3):
         await loop.run_in_executor(executor, count, path)
     assert Path(path).read_text() == "xxx"
+    # The same call three times at once, too, which one key would make one.
+    await asyncio.gather(*(loop.run_in_executor(executor, count, path) for _ in range(3)))
+    assert Path(path).read_text() == "xxxxxx"
 
 
 async def cancelling(executor, client, folder: str) -> None:
