@@ -1,8 +1,8 @@
 //! Handle and TimerHandle: a callback, its arguments and its context, scheduled on a loop.
 //!
 //! Up to three arguments lie in the object itself. Handles are not tracked by the collector: a loop
-//! traverses the ones it alone holds (`EventLoop::traverse`), and a timer that ran, or any handle that was cancelled,
-//! holds no callback.
+//! traverses the ones it alone holds (`EventLoop::traverse`), and one that was cancelled, or that a method of the loop made
+//! and that ran, holds no callback.
 //!
 //! Invariants
 //! - I1: `arguments` holds `count` owned references if `count <= INLINE`, else `more` does; with `TUPLE` the

@@ -1,7 +1,8 @@
 //! What every native transport is made of: the object that owns the descriptor, loop, protocol, context, registrations and
 //! watermarks. `Core` is a part of each transport's struct, `Endpoint` what is done to it.
 //!
-//! All callbacks of the protocol that the loop causes run in the transport's own context, captured when it was made.
+//! All callbacks of the protocol that the loop causes run in the transport's own context, captured when it was made, but
+//! for `connection_made`, which runs in another copy unless the transport was given its context.
 //!
 //! Invariants
 //! - E1: the Python object in `file` owns the descriptor. A system call gets the number only while that object is there
