@@ -11,7 +11,7 @@ use crate::ffi::error::{PyResult, owned, restore, runtime_error, status, type_er
 use crate::ffi::types::add_to_module;
 use crate::ffi::{Native, Obj, Own, Raw, c, call, object};
 use crate::future::Future;
-use crate::operation::{Behaviour, KEYWORD_ONLY, Operation, Original, Step, function, show_behind};
+use crate::operation::{Behaviour, Bound, KEYWORD_ONLY, Operation, Original, Step, function, show_behind};
 use crate::state::{imports, names};
 use crate::waiters;
 use std::ptr;
@@ -210,7 +210,7 @@ static WAIT: Behaviour = Behaviour {
     name: "wait",
     parameters: &[c"fs", KEYWORD_ONLY, c"timeout", c"return_when"],
     required: 1,
-    create: |behaviour, bound| Operation::create(behaviour, &[bound[0], bound[2], bound[3], None]),
+    create: |behaviour, bound| Operation::create(behaviour, Bound::new(&[bound.raw(0), bound.raw(2), bound.raw(3)])),
     start,
     resume,
     raised,

@@ -115,14 +115,6 @@ pub(crate) mod state_field {
         RUNNING_TASK.store(offset, Ordering::Relaxed);
     }
 
-    /// Is this the thread's running loop, as far as the place is known?
-    #[inline]
-    pub(crate) fn is_running_loop(event_loop: Raw) -> bool {
-        let offset = RUNNING_TASK.load(Ordering::Relaxed);
-        // SAFETY: `is_plausible`: the loop's field lies right before the task's.
-        offset != 0 && unsafe { *field(offset - size_of::<Raw>()) } == event_loop
-    }
-
     /// Is this the thread's running task, as far as the place is known?
     #[inline]
     pub(crate) fn is_running_task(task: Raw) -> bool {
@@ -138,14 +130,40 @@ pub(crate) mod state_field {
         if offset == 0 {
             return false;
         }
+        // SAFETY: confirmed by `use_thread_state`.
+        unsafe { put(field(offset), task) };
+        true
+    }
+
+    /// The same, if the thread's running loop is this one.
+    #[inline]
+    pub(crate) fn switch_running_task(event_loop: Raw, task: Raw) -> bool {
+        let offset = RUNNING_TASK.load(Ordering::Relaxed);
+        if offset == 0 {
+            return false;
+        }
+        let place = field(offset);
+        // SAFETY: `is_plausible`: the loop's field lies right before the task's; confirmed by `use_thread_state`.
+        unsafe {
+            if *place.sub(1) != event_loop {
+                return false;
+            }
+            put(place, task);
+        }
+        true
+    }
+
+    /// # Safety
+    /// `place` is the running task's in the thread state.
+    #[inline]
+    unsafe fn put(place: *mut Raw, task: Raw) {
         let new = if task.is_null() {
             ptr::null_mut()
         } else {
             Obj::from_borrowed(task).into_ptr()
         };
-        // SAFETY: confirmed by `use_thread_state`; the field owns a reference, the old one is dropped last.
-        let old = unsafe { ptr::replace(field(offset), new) };
+        // SAFETY: as the caller's; the field owns a reference, the old one is dropped last.
+        let old = unsafe { ptr::replace(place, new) };
         drop(Obj::from_owned(old));
-        true
     }
 }

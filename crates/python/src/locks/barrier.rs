@@ -244,9 +244,9 @@ fn broken(text: &str) -> Raised {
     }
 }
 
-fn create(behaviour: &'static Behaviour, bound: &Bound) -> PyResult<Option<Obj>> {
-    match bound[0].and_then(Barrier::native) {
-        Some(_) => Operation::create(behaviour, &[bound[0], None, None, None]),
+fn create(behaviour: &'static Behaviour, bound: Bound<'_>) -> PyResult<Option<Obj>> {
+    match bound.get(0).and_then(Barrier::native) {
+        Some(_) => Operation::create(behaviour, bound.receiver()),
         None => Ok(None),
     }
 }

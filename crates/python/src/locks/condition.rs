@@ -257,8 +257,8 @@ fn raise(this: &Operation, condition: &Condition, exception: Obj, then: Then) ->
 
 // ---- the operations ------------------------------------------------------------------------------
 
-fn create(behaviour: &'static Behaviour, bound: &Bound) -> PyResult<Option<Obj>> {
-    match bound[0].and_then(Condition::native) {
+fn create(behaviour: &'static Behaviour, bound: Bound<'_>) -> PyResult<Option<Obj>> {
+    match bound.get(0).and_then(Condition::native) {
         Some(_) => Operation::create(behaviour, bound),
         None => Ok(None),
     }
@@ -322,7 +322,7 @@ static ENTER: Behaviour = primitive::behaviour(
 
 static EXIT: Behaviour = primitive::exit(
     "Condition",
-    |behaviour, bound| create(behaviour, &[bound[0], None, None, None]),
+    |behaviour, bound| create(behaviour, bound.receiver()),
     |this| {
         receiver::<Condition>(this).lock()?.release()?;
         Ok(Step::Done(Obj::none()))

@@ -148,7 +148,7 @@ static ENTER: Behaviour = primitive::behaviour(
 
 static EXIT: Behaviour = primitive::exit(
     "Lock",
-    |behaviour, bound| create_for::<Lock>(behaviour, &[bound[0], None, None, None]),
+    |behaviour, bound| create_for::<Lock>(behaviour, bound.receiver()),
     |this| receiver::<Lock>(this).release().map(|()| Step::Done(Obj::none())),
 );
 

@@ -329,7 +329,7 @@ pub(super) enum Fit {
     No,
 }
 
-type Create = fn(&'static Behaviour, &Bound) -> PyResult<Option<Obj>>;
+type Create = fn(&'static Behaviour, Bound<'_>) -> PyResult<Option<Obj>>;
 
 /// A coroutine method without parameters.
 pub(super) const fn behaviour(
@@ -372,8 +372,8 @@ pub(super) const fn exit(class: &'static str, create: Create, release: fn(&Opera
 
 /// For `Behaviour::create`: natively for plain objects.
 #[inline]
-pub(super) fn create_for<T: Primitive>(behaviour: &'static Behaviour, bound: &Bound) -> PyResult<Option<Obj>> {
-    match bound[0].and_then(T::plain) {
+pub(super) fn create_for<T: Primitive>(behaviour: &'static Behaviour, bound: Bound<'_>) -> PyResult<Option<Obj>> {
+    match bound.get(0).and_then(T::plain) {
         Some(_) => Operation::create(behaviour, bound),
         None => Ok(None),
     }

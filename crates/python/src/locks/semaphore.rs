@@ -176,8 +176,8 @@ fn too_many() -> Raised {
 
 // ---- acquire -------------------------------------------------------------------------------------
 
-fn create(behaviour: &'static Behaviour, bound: &Bound) -> PyResult<Option<Obj>> {
-    match bound[0].and_then(Semaphore::native) {
+fn create(behaviour: &'static Behaviour, bound: Bound<'_>) -> PyResult<Option<Obj>> {
+    match bound.get(0).and_then(Semaphore::native) {
         Some(_) => Operation::create(behaviour, bound),
         None => Ok(None),
     }
@@ -250,7 +250,7 @@ static ENTER: Behaviour = primitive::behaviour(
 
 static EXIT: Behaviour = primitive::exit(
     "Semaphore",
-    |behaviour, bound| create(behaviour, &[bound[0], None, None, None]),
+    |behaviour, bound| create(behaviour, bound.receiver()),
     |this| receiver::<Semaphore>(this).release().map(|()| Step::Done(Obj::none())),
 );
 

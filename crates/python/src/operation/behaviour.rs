@@ -22,7 +22,7 @@ pub(crate) struct Behaviour {
     pub(crate) required: usize,
     /// Makes the operation from the arguments; None calls the stdlib's function instead. Usually `Operation::create`,
     /// after a look at the receiver.
-    pub(crate) create: fn(&'static Behaviour, &Bound) -> PyResult<Option<Obj>>,
+    pub(crate) create: fn(&'static Behaviour, Bound<'_>) -> PyResult<Option<Obj>>,
     pub(crate) start: fn(&Operation) -> PyResult<Step>,
     /// What it waits for is there.
     pub(crate) resume: fn(&Operation, Obj) -> PyResult<Step>,
@@ -69,8 +69,36 @@ impl Behaviour {
     }
 }
 
-/// Arguments in the order of `Behaviour::parameters`, borrowed for the call.
-pub(crate) type Bound = [Option<Raw>; 4];
+/// Arguments in the order of `Behaviour::parameters`, four at most, borrowed for the call. One that was left out is null
+/// or beyond the end: usually these are the very arguments of the call.
+#[derive(Clone, Copy)]
+pub(crate) struct Bound<'a>(&'a [Raw]);
+
+impl<'a> Bound<'a> {
+    pub(crate) const MAX: usize = 4;
+
+    #[inline]
+    pub(crate) fn new(arguments: &'a [Raw]) -> Bound<'a> {
+        Bound(arguments)
+    }
+
+    #[inline]
+    pub(crate) fn get(self, place: usize) -> Option<Raw> {
+        self.0.get(place).copied().filter(|argument| !argument.is_null())
+    }
+
+    /// The same, null for none.
+    #[inline]
+    pub(crate) fn raw(self, place: usize) -> Raw {
+        self.get(place).unwrap_or(ptr::null_mut())
+    }
+
+    /// Without all others, as of a `__aexit__` that asks for no exception.
+    #[inline]
+    pub(crate) fn receiver(self) -> Bound<'a> {
+        Bound(self.0.get(..1).unwrap_or_default())
+    }
+}
 
 /// The stdlib's function of a `Behaviour`; None in a version that has no such function.
 pub(crate) struct Original(AtomicPtr<c::PyObject>);

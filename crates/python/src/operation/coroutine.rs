@@ -25,7 +25,8 @@ fn am_await(this: &Operation) -> PyResult<Obj> {
     Ok(this.obj())
 }
 
-#[inline]
+#[allow(clippy::inline_always)] // Counted: else it is a call per await.
+#[inline(always)]
 pub(super) fn iternext(this: &Operation) -> PyResult<Option<Obj>> {
     match this.advance()? {
         Step::Blocked(yielded) => Ok(Some(yielded)),

@@ -239,13 +239,15 @@ unsafe extern "C" fn call_behaviour(callable: Raw, args: *const Raw, nargsf: usi
         // SAFETY: a vectorcall's receiver.
         let function = unsafe { &*callable.cast::<Function>() };
         let given = Call { args, nargsf, kwnames };
-        // Filled in place: to move it right after would wait for the stores.
-        let mut bound = [None; 4];
-        if let Some(behaviour) = function.behaviour.get()
-            && (bind_positional(function, &given, &mut bound) || bind_all(behaviour, given, &mut bound))
-            && let Some(operation) = (behaviour.create)(behaviour, &bound)?
-        {
-            return Ok(operation);
+        if let Some(behaviour) = function.behaviour.get() {
+            let made = if function.takes_as_they_are(&given) {
+                (behaviour.create)(behaviour, Bound::new(given.positional()))?
+            } else {
+                create_bound(behaviour, given)?
+            };
+            if let Some(operation) = made {
+                return Ok(operation);
+            }
         }
         given.forward(function.original.ptr())
     })
@@ -260,9 +262,8 @@ unsafe extern "C" fn call_variadic(callable: Raw, args: *const Raw, nargsf: usiz
             && let [first, more @ ..] = given.positional()
         {
             let (more, by_name) = (call::tuple(more)?, given.keywords()?);
-            let by_name = by_name.as_ref().map(Obj::as_ptr);
-            if let Some(operation) = (behaviour.create)(behaviour, &[Some(*first), Some(more.as_ptr()), by_name, None])?
-            {
+            let by_name = by_name.as_ref().map_or(ptr::null_mut(), Obj::as_ptr);
+            if let Some(operation) = (behaviour.create)(behaviour, Bound::new(&[*first, more.as_ptr(), by_name]))? {
                 return Ok(operation);
             }
         }
@@ -270,46 +271,42 @@ unsafe extern "C" fn call_variadic(callable: Raw, args: *const Raw, nargsf: usiz
     })
 }
 
-/// The same as `bind_all` for calls as most are; false if this is none of them.
-#[inline]
-fn bind_positional(function: &Function, given: &Call, bound: &mut Bound) -> bool {
-    let positional = given.positional();
-    let (least, most) = function.positional.get();
-    if !given.kwnames.is_null() || positional.len() < usize::from(least) || positional.len() > usize::from(most) {
-        return false;
+impl Function {
+    /// Are these all arguments, and each in its place? As in most calls.
+    #[inline]
+    fn takes_as_they_are(&self, given: &Call) -> bool {
+        let (least, most) = self.positional.get();
+        let count = given.positional().len();
+        given.kwnames.is_null() && count >= usize::from(least) && count <= usize::from(most)
     }
-    match *positional {
-        [receiver] => bound[0] = Some(receiver),
-        [receiver, argument] => (bound[0], bound[1]) = (Some(receiver), Some(argument)),
-        _ => {
-            for (place, value) in bound.iter_mut().zip(positional) {
-                *place = Some(*value);
-            }
-        }
-    }
-    true
 }
 
-/// Puts the arguments into their places; false if they do not fit.
+/// Puts the arguments into their places first; None if they do not fit.
 #[inline(never)]
-fn bind_all(behaviour: &Behaviour, given: Call, bound: &mut Bound) -> bool {
+fn create_bound(behaviour: &'static Behaviour, given: Call) -> PyResult<Option<Obj>> {
     let positional = given.positional();
     if positional.len() > behaviour.parameters.len() {
-        return false;
+        return Ok(None);
     }
+    let mut bound = [None; Bound::MAX];
     for (place, value) in bound.iter_mut().zip(positional) {
         *place = Some(*value);
     }
     let complete = if given.kwnames.is_null() {
         positional.len() >= behaviour.required
     } else {
-        given.bind_keywords(behaviour.parameters, bound).is_some()
+        given.bind_keywords(behaviour.parameters, &mut bound).is_some()
             && bound[..behaviour.required].iter().all(Option::is_some)
     };
-    complete
+    let fits = complete
         && behaviour
             .positional_max()
-            .is_none_or(|max| positional.len() <= max && bound[max].is_none())
+            .is_none_or(|max| positional.len() <= max && bound[max].is_none());
+    if !fits {
+        return Ok(None);
+    }
+    let places = bound.map(|argument| argument.unwrap_or(ptr::null_mut()));
+    (behaviour.create)(behaviour, Bound::new(&places))
 }
 
 // ---- what programs look at -----------------------------------------------------------------------
@@ -468,7 +465,7 @@ fn with_entry(behaviour: &'static Behaviour, entry: c::vectorcallfunc) -> PyResu
     function.kind.set(Kind::Other);
     function.behaviour.set(Some(behaviour));
     let most = behaviour.positional_max().unwrap_or(behaviour.parameters.len());
-    debug_assert!(most <= 4, "as many as Bound has places");
+    debug_assert!(most <= Bound::MAX);
     function.positional.set((behaviour.required as u8, most as u8));
     function.original.set(original);
     Ok(Some(function.into_obj()))

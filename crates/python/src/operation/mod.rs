@@ -133,7 +133,8 @@ static FREE_OPERATIONS: FreeList<512> = FreeList::new();
 
 impl Operation {
     /// A fresh one with all fields zero, not tracked.
-    #[inline]
+    #[allow(clippy::inline_always)] // Counted: else it is a call per await.
+    #[inline(always)]
     fn allocate() -> PyResult<Own<Operation>> {
         let obj = match FREE_OPERATIONS.pop(Operation::type_object()) {
             Some(obj) => obj,
@@ -171,24 +172,25 @@ impl Operation {
     }
 
     /// One with a behaviour: the arguments become `first`, `second` and `third`.
-    #[inline]
-    pub(crate) fn create(behaviour: &'static Behaviour, bound: &Bound) -> PyResult<Option<Obj>> {
+    #[allow(clippy::inline_always)] // Counted: else it is a call per await.
+    #[inline(always)]
+    pub(crate) fn create(behaviour: &'static Behaviour, bound: Bound<'_>) -> PyResult<Option<Obj>> {
         let this = Operation::allocate()?;
         this.kind.set(Kind::Other);
         this.since.set(ptr::from_ref(behaviour) as u64);
-        if let Some(receiver) = bound[0] {
+        if let Some(receiver) = bound.get(0) {
             this.first.init(Obj::from_borrowed(receiver));
         }
-        if let Some(argument) = bound[1] {
+        if let Some(argument) = bound.get(1) {
             this.second.init(Obj::from_borrowed(argument));
         }
-        if let Some(argument) = bound[2] {
+        if let Some(argument) = bound.get(2) {
             this.third.init(Obj::from_borrowed(argument));
         }
         // A receiver alone makes a cycle only for what nobody ever awaits.
         // SAFETY: the type of a live object.
         let may_refer = |argument: Raw| unsafe { c::PyType_IS_GC(object::type_of(argument)) } != 0;
-        if bound[1].is_some_and(may_refer) {
+        if bound.get(1).is_some_and(may_refer) {
             this.track();
         }
         this.note_origin()?;

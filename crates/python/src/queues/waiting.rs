@@ -16,8 +16,8 @@ use crate::waiters;
 use crate::waiters::deque::Deque;
 
 /// For queues that are not handed over; the stdlib's coroutine for others.
-fn create(behaviour: &'static Behaviour, bound: &Bound) -> PyResult<Option<Obj>> {
-    match bound[0].and_then(Queue::of) {
+fn create(behaviour: &'static Behaviour, bound: Bound<'_>) -> PyResult<Option<Obj>> {
+    match bound.get(0).and_then(Queue::of) {
         Some(queue) if !queue.handed_over.get() => Operation::create(behaviour, bound),
         _ => Ok(None),
     }

@@ -233,7 +233,7 @@ static DRAIN_HELPER: Behaviour = Behaviour {
     name: "_drain_helper",
     parameters: &[c"self"],
     required: 1,
-    create: |behaviour, bound| match bound[0].and_then(StreamReaderProtocol::of) {
+    create: |behaviour, bound| match bound.get(0).and_then(StreamReaderProtocol::of) {
         Some(_) => Operation::create(behaviour, bound),
         None => Ok(None),
     },

@@ -109,15 +109,9 @@ pub(crate) fn publish_switch(event_loop: &EventLoop) -> PyResult<()> {
         let current: Raw = event_loop.current_task().cast_mut().cast();
         if event_loop.published.get() != current {
             event_loop.published.set(current);
-            if crate::ffi::thread::state_field::is_running_loop(event_loop.raw()) {
-                return tell(event_loop, current);
+            if !crate::ffi::thread::state_field::switch_running_task(event_loop.raw(), current) {
+                return tell_by_call(event_loop, current);
             }
-            let shown = if current.is_null() {
-                Obj::none()
-            } else {
-                Obj::from_borrowed(current)
-            };
-            call::call(imports::swap_current_task(), &[event_loop.raw(), shown.as_ptr()], None)?;
         }
     }
     let _ = event_loop;
@@ -126,11 +120,16 @@ pub(crate) fn publish_switch(event_loop: &EventLoop) -> PyResult<()> {
 
 /// Sets the thread state's running task (null for none), directly where its place is known.
 #[cfg(Py_3_14)]
-#[inline]
 fn tell(event_loop: &EventLoop, task: Raw) -> PyResult<()> {
     if crate::ffi::thread::state_field::set_running_task(task) {
         return Ok(());
     }
+    tell_by_call(event_loop, task)
+}
+
+#[cfg(Py_3_14)]
+#[cold]
+fn tell_by_call(event_loop: &EventLoop, task: Raw) -> PyResult<()> {
     let shown = if task.is_null() {
         Obj::none()
     } else {

@@ -20,8 +20,8 @@ use std::sync::atomic::Ordering;
 // ---- __aenter__ and __aexit__ --------------------------------------------------------------------
 
 /// The stdlib's own for subclasses.
-fn create_for_exact(behaviour: &'static Behaviour, bound: &Bound) -> PyResult<Option<Obj>> {
-    match bound[0].and_then(Timeout::of_exact) {
+fn create_for_exact(behaviour: &'static Behaviour, bound: Bound<'_>) -> PyResult<Option<Obj>> {
+    match bound.get(0).and_then(Timeout::of_exact) {
         Some(_) => Operation::create(behaviour, bound),
         None => Ok(None),
     }

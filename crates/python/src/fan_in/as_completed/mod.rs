@@ -20,7 +20,7 @@ use super::wait::{cancel_timer, is_coroutine};
 use crate::ffi::error::{self, PyResult, owned, restore, status, type_error};
 use crate::ffi::{Args, Native, Obj, Own, Slot, c, call, object, types};
 use crate::future::current_event_loop;
-use crate::operation::{Behaviour, Operation, Original, Step, show_behind};
+use crate::operation::{Behaviour, Bound, Operation, Original, Step, show_behind};
 use crate::state::{imports, state};
 use crate::task::cancel::cancel_future;
 use crate::waiters::{self, LoopBinding, WaiterQueue};
@@ -147,7 +147,7 @@ impl AsCompleted {
 
     /// A coroutine for the next one that is done.
     fn wait_for_one(&self, gives_result: bool) -> PyResult<Obj> {
-        let made = Operation::create(&WAIT_FOR_ONE, &[Some(self.raw()), None, None, None])?;
+        let made = Operation::create(&WAIT_FOR_ONE, Bound::new(&[self.raw()]))?;
         let made = made.unwrap_or_else(Obj::none);
         if let Some(operation) = Operation::of_exact(made.as_ptr()) {
             operation.point.set(u8::from(gives_result));
@@ -271,10 +271,11 @@ static WAIT_FOR_ONE: Behaviour = Behaviour {
     parameters: PARAMETERS,
     required: if cfg!(Py_3_13) { 1 } else { 0 },
     create: |_, bound| {
-        let Some(this) = bound[0].and_then(AsCompleted::of) else {
+        let Some(this) = bound.get(0).and_then(AsCompleted::of) else {
             return Ok(None);
         };
-        this.wait_for_one(bound[1].map_or(Ok(false), call::is_true)?).map(Some)
+        this.wait_for_one(bound.get(1).map_or(Ok(false), call::is_true)?)
+            .map(Some)
     },
     start,
     resume: |this, _value| {
@@ -292,7 +293,7 @@ static NEXT: Behaviour = Behaviour {
     name: "__anext__",
     parameters: &[c"self"],
     required: 1,
-    create: |behaviour, bound| match bound[0].and_then(AsCompleted::of) {
+    create: |behaviour, bound| match bound.get(0).and_then(AsCompleted::of) {
         Some(_) => Operation::create(behaviour, bound),
         None => Ok(None),
     },

@@ -92,8 +92,8 @@ fn group_of(this: &Operation) -> &TaskGroup {
     unsafe { &*this.first.ptr().cast::<TaskGroup>() }
 }
 
-fn create(behaviour: &'static Behaviour, bound: &Bound) -> PyResult<Option<Obj>> {
-    match bound[0].and_then(TaskGroup::of) {
+fn create(behaviour: &'static Behaviour, bound: Bound<'_>) -> PyResult<Option<Obj>> {
+    match bound.get(0).and_then(TaskGroup::of) {
         Some(_) => Operation::create(behaviour, bound),
         None => Ok(None),
     }

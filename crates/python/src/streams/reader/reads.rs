@@ -20,11 +20,14 @@ fn reader_of(this: &Operation) -> &StreamReader {
 
 /// The stdlib's own function is for readers whose methods are overridden.
 #[inline]
-fn is_plain_reader(bound: &Bound) -> bool {
-    bound[0].and_then(StreamReader::of).is_some_and(StreamReader::is_plain)
+fn is_plain_reader(bound: Bound<'_>) -> bool {
+    bound
+        .get(0)
+        .and_then(StreamReader::of)
+        .is_some_and(StreamReader::is_plain)
 }
 
-fn create_without_argument(behaviour: &'static Behaviour, bound: &Bound) -> PyResult<Option<Obj>> {
+fn create_without_argument(behaviour: &'static Behaviour, bound: Bound<'_>) -> PyResult<Option<Obj>> {
     if is_plain_reader(bound) {
         Operation::create(behaviour, bound)
     } else {
@@ -33,17 +36,17 @@ fn create_without_argument(behaviour: &'static Behaviour, bound: &Bound) -> PyRe
 }
 
 /// And for arguments of unusual types.
-fn create_with_number(behaviour: &'static Behaviour, bound: &Bound) -> PyResult<Option<Obj>> {
+fn create_with_number(behaviour: &'static Behaviour, bound: Bound<'_>) -> PyResult<Option<Obj>> {
     let is_int = |raw: Raw| object::type_of(raw) == &raw mut c::PyLong_Type;
-    if is_plain_reader(bound) && bound[1].is_none_or(is_int) {
+    if is_plain_reader(bound) && bound.get(1).is_none_or(is_int) {
         Operation::create(behaviour, bound)
     } else {
         Ok(None)
     }
 }
 
-fn create_with_separator(behaviour: &'static Behaviour, bound: &Bound) -> PyResult<Option<Obj>> {
-    if is_plain_reader(bound) && bound[1].is_none_or(is_usual_separator) {
+fn create_with_separator(behaviour: &'static Behaviour, bound: Bound<'_>) -> PyResult<Option<Obj>> {
+    if is_plain_reader(bound) && bound.get(1).is_none_or(is_usual_separator) {
         Operation::create(behaviour, bound)
     } else {
         Ok(None)
@@ -373,7 +376,7 @@ const fn behaviour(
     name: &'static str,
     parameters: &'static [&'static CStr],
     required: usize,
-    create: fn(&'static Behaviour, &Bound) -> PyResult<Option<Obj>>,
+    create: fn(&'static Behaviour, Bound<'_>) -> PyResult<Option<Obj>>,
     start: fn(&Operation) -> PyResult<Step>,
     resume: fn(&Operation, Obj) -> PyResult<Step>,
     raised: fn(&Operation, Obj) -> PyResult<Step>,

@@ -23,8 +23,8 @@ fn writer_of(this: &Operation) -> &StreamWriter {
     unsafe { &*this.first.ptr().cast::<StreamWriter>() }
 }
 
-fn create(behaviour: &'static Behaviour, bound: &Bound) -> PyResult<Option<Obj>> {
-    match bound[0].and_then(StreamWriter::of) {
+fn create(behaviour: &'static Behaviour, bound: Bound<'_>) -> PyResult<Option<Obj>> {
+    match bound.get(0).and_then(StreamWriter::of) {
         Some(_) => Operation::create(behaviour, bound),
         None => Ok(None),
     }
