@@ -1,8 +1,7 @@
 """asyncio, native: `import asynchrotron as asyncio`, or install(), or `python -m asynchrotron app.py`.
 
 Every public name of the running version's asyncio is here. The event loop, Future, Task, Handle, TimerHandle and the
-functions around them are native; the rest is the stdlib's own, which runs on them. What is not defined here, asyncio's
-submodules for instance, is looked up in asyncio.
+functions around them are native; the rest, asyncio's submodules for instance, is the stdlib's own, which runs on them.
 """
 
 import sys
@@ -13,7 +12,7 @@ if sys.platform != "linux":
 import asyncio
 import atexit
 from asyncio import *  # noqa: F403
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import _core, _helpers, registry
 from ._core import __version__ as __version__
@@ -22,12 +21,14 @@ from .fan_out import map as map
 from .install import install as install
 from .install import uninstall as uninstall
 
+if sys.version_info < (3, 16):
+    from .policy import EventLoopPolicy as EventLoopPolicy
+
 if TYPE_CHECKING:
     # For a type checker, the native classes are asyncio's: isinstance() agrees, in both directions.
     from asyncio import TaskGroup as TaskGroup
 
     from .loop import EventLoop as _EventLoop
-    from .policy import EventLoopPolicy as EventLoopPolicy
 
     if sys.version_info < (3, 13):
         EventLoop = _EventLoop
@@ -95,13 +96,10 @@ if sys.version_info >= (3, 14):
     _core._use_thread_state(*(_offsets() or (0, 0)))
 
 
-def __getattr__(name: str) -> Any:
-    if name == "EventLoopPolicy" and sys.version_info < (3, 16):
-        # Not at import time: policies are deprecated from 3.14 on, and this package does not need one.
-        from .policy import EventLoopPolicy
+# asyncio's submodules and what else it has. No `__getattr__` for that: it would slow every `asynchrotron.sleep` down.
+globals().update({name: value for name, value in vars(asyncio).items() if not name.startswith("__")} | globals())
 
-        return EventLoopPolicy
-    try:
-        return getattr(asyncio, name)
-    except AttributeError:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+if (3, 14) <= sys.version_info < (3, 16):
+    from .policy import WarningModule
+
+    sys.modules[__name__].__class__ = WarningModule

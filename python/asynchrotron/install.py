@@ -15,12 +15,16 @@ from typing import Any
 
 from . import _core
 from .loop import EventLoop, new_event_loop
+from .policy import WarningModule
 
 _log = logging.getLogger("asynchrotron")
 _lock = threading.RLock()
 
 # The stdlib's own objects, by public name, while ours are in place; empty otherwise.
 _replaced: dict[str, Any] = {}
+
+# asyncio's module-level __getattr__ while asyncio does without it.
+_kept_getattr: list[Any] = []
 
 _NATIVE = (
     "Future",
@@ -91,6 +95,22 @@ def _rebind(old: dict[str, Any], new: dict[str, Any]) -> None:
                 namespace[name] = new[name]
 
 
+def _specialise_access() -> None:
+    """Have 3.14's interpreter specialise every `asyncio.sleep` of the program, as it does in all other versions."""
+    if (3, 14) <= sys.version_info < (3, 15) and type(asyncio) is ModuleType:
+        getattr_hook = vars(asyncio).get("__getattr__")
+        # A program may have put its own there.
+        if getattr(getattr_hook, "__module__", None) == "asyncio":
+            _kept_getattr.append(vars(asyncio).pop("__getattr__"))
+            asyncio.__class__ = WarningModule
+
+
+def _put_getattr_back() -> None:
+    if _kept_getattr:
+        vars(asyncio).setdefault("__getattr__", _kept_getattr.pop())
+        asyncio.__class__ = ModuleType
+
+
 def _default_policy() -> Any:
     """Return the class of the default event loop policy, or None where there are no policies any more."""
     for name in ("_UnixDefaultEventLoopPolicy", "_DefaultEventLoopPolicy"):
@@ -128,6 +148,7 @@ def install() -> list[tuple[str, str]]:
             old = {name: getattr(asyncio, name) for name in new if getattr(asyncio, name) is not new[name]}
             policy = _default_policy()
             _rebind(old, new)
+            _specialise_access()
             if policy is not None:
                 old["_loop_factory"] = policy._loop_factory
                 policy._loop_factory = EventLoop
@@ -154,4 +175,5 @@ def uninstall() -> None:
             policy._loop_factory = factory
         new = _replacements()
         _rebind({name: new[name] for name in old}, old)
+        _put_getattr_back()
         _replaced.clear()

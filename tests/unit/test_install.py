@@ -403,3 +403,77 @@ for name in names:
     assert copy.deepcopy(function) is copy.copy(function) is function, name
 """
     )
+
+
+def test_access_to_names_is_specialised():
+    """3.14's asyncio has a module-level __getattr__, for which its interpreter would specialise none of these."""
+    lines = program(
+        """
+import asyncio, asynchrotron, dis
+asynchrotron.install()
+
+def access():
+    asyncio.sleep, asynchrotron.sleep
+
+for _ in range(1000):
+    access()
+for name in [at.opname for at in dis.get_instructions(access, adaptive=True) if at.opname.startswith("LOAD_ATTR")]:
+    print(name)
+"""
+    )
+    assert lines == ["LOAD_ATTR_MODULE"] * 2
+
+
+POLICY_NAMES = """
+import asyncio, asynchrotron, pickle, types, warnings
+from asyncio import events, unix_events
+
+kept = vars(asyncio)["__getattr__"]
+for install in (asynchrotron.install, asynchrotron.uninstall):
+    install()
+    for module in (asyncio, asynchrotron):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert module.DefaultEventLoopPolicy is unix_events._DefaultEventLoopPolicy
+            assert module.AbstractEventLoopPolicy is events._AbstractEventLoopPolicy
+        assert [str(one.message) for one in caught] == [
+            f"'asyncio.{name}EventLoopPolicy' is deprecated and slated for removal in Python 3.16"
+            for name in ("Default", "Abstract")
+        ]
+        assert {one.filename for one in caught} == {"<string>"}
+        for name in ("WindowsSelectorEventLoopPolicy", "nothing"):
+            try:
+                getattr(module, name)
+            except AttributeError as error:
+                assert str(error) == f"module {module.__name__!r} has no attribute {name!r}"
+            else:
+                raise AssertionError(name)
+        assert "DefaultEventLoopPolicy" not in dir(module)
+        module.DefaultEventLoopPolicy = 5
+        assert module.DefaultEventLoopPolicy == 5
+        del module.DefaultEventLoopPolicy
+        assert isinstance(module, types.ModuleType)
+    if install is asynchrotron.install and type(asyncio) is not types.ModuleType:
+        # Whoever pickles functions with their globals finds a module's reduction by its exact type.
+        assert pickle.loads(pickle.dumps(asyncio)) is asyncio
+assert type(asyncio) is types.ModuleType
+assert vars(asyncio)["__getattr__"] is kept
+"""
+
+
+@pytest.mark.skipif(not (3, 14) <= sys.version_info < (3, 16), reason="where asyncio's policies are behind a warning")
+def test_the_names_of_policies():
+    check(POLICY_NAMES)
+
+
+def test_a_getattr_of_the_programs_own_stays():
+    check(
+        """
+import asyncio, asynchrotron
+asyncio.__getattr__ = lambda name: name.upper()
+asynchrotron.install()
+assert asyncio.anything == "ANYTHING"
+asynchrotron.uninstall()
+assert asyncio.anything == "ANYTHING"
+"""
+    )
