@@ -137,15 +137,15 @@ def test_close_with_a_peer_that_never_answers(w, engine):  # noqa: F811
     return run(w, body)
 
 
-@pytest.mark.parametrize("with_data", [False, True])
+@pytest.mark.parametrize("unread_len", [0, 6, 100_000])
 @parity
-def test_close_while_reading_is_paused(w, engine, with_data):  # noqa: F811
+def test_close_while_reading_is_paused(w, engine, unread_len):  # noqa: F811
     async def body(s):
         await s.connect(ssl_shutdown_timeout=0.05)
         s.transport.pause_reading()
-        if with_data:
-            await s.peer.write(b"unread")
-            await until(lambda: s.transport.get_read_buffer_size())
+        if unread_len:
+            await s.peer.write(b"x" * unread_len)
+            await until(lambda: s.transport.get_read_buffer_size() >= unread_len)
         s.transport.close()
         await lost(s)
         return bytes(s.proto.received)
@@ -195,6 +195,27 @@ def test_ending_from_data_received(w, engine, how):  # noqa: F811
             await unwrap(s.peer)
         await lost(s)
         return bytes(s.proto.received)
+
+    return run(w, body)
+
+
+@pytest.mark.parametrize("how", ["abort", "close"])
+@parity
+def test_what_is_left_of_a_lost_connection(w, engine, how):  # noqa: F811
+    """What could not be sent is dropped, what was not read stays to be seen."""
+
+    async def body(s):
+        await s.connect(ssl_shutdown_timeout=0.05)
+        s.transport.pause_reading()
+        await s.peer.write(b"x" * 100_000)
+        await until(lambda: s.transport.get_read_buffer_size() >= 100_000)
+        while s.transport.get_write_buffer_size() < 500_000:
+            s.transport.write(b"x" * 20_000)
+        seen = [s.transport.get_read_buffer_size()]
+        getattr(s.transport, how)()
+        seen.append(s.transport.get_read_buffer_size())
+        await lost(s)
+        return [*seen, s.transport.get_read_buffer_size(), s.transport.get_write_buffer_size()]
 
     return run(w, body)
 

@@ -177,9 +177,19 @@ impl TlsProtocol {
         }
     }
 
-    fn set_transport(&self, transport: Raw) {
+    fn unsettle_engine(&self) -> PyResult<()> {
+        self.engine().map_or(Ok(()), |engine| engine.unsettle())
+    }
+
+    fn set_transport(&self, transport: Raw) -> PyResult<()> {
         self.over_stream.set(StreamTransport::check_exact(transport));
         self.transport.set(Obj::from_borrowed(transport));
+        if object::is_none(transport)
+            && let Some(engine) = self.engine()
+        {
+            engine.take_outgoing()?; // the connection is lost: nobody else will
+        }
+        Ok(())
     }
 
     /// The transport below if it is ours.

@@ -3,7 +3,7 @@
 //! All that received bytes decrypt to is handed over together, as in asyncio. It is decrypted into one shared buffer and then copied into a `bytes`
 //! of the right size, or, where messages are large, into a `bytes` of about the size of those before (`transport/room.rs`).
 
-use super::engine::{Engine, Read};
+use super::engine::{Engine, RECORD_LEN_MAX, Read};
 use super::{State, TlsProtocol};
 use super::{call_eof_received, do_flush, do_handshake, do_read, do_shutdown, read, start_shutdown, write};
 use crate::ffi::error::PyResult;
@@ -13,9 +13,6 @@ use crate::streams::{StreamReader, StreamReaderProtocol};
 use crate::transport::buffer::{self, Bytes};
 use crate::transport::room::Room;
 use std::cell::UnsafeCell;
-
-/// A record of the largest size, with what is around it.
-const RECORD_LEN_MAX: usize = 16 * 1024 + 256;
 
 /// What one receive can bring, and as much again as the engine may still hold.
 const PLAIN_LEN: usize = 256 * 1024 + 2 * RECORD_LEN_MAX;

@@ -70,9 +70,9 @@ fn py_write_buffer_size(this: &TlsProtocol) -> PyResult<Obj> {
     call::int(unsent + this.backlog_len.get())
 }
 
-/// How much memory buffers of this connection hold; None where only OpenSSL knows.
+/// How much memory buffers of this connection hold, without memory BIOs that only OpenSSL knows; None without an engine.
 fn py_held_len(this: &TlsProtocol) -> PyResult<Obj> {
-    let Some(bios) = this.engine().and_then(|engine| engine.held_len()) else {
+    let Some(bios) = this.engine().map(|engine| engine.held_len()) else {
         return Ok(Obj::none());
     };
     let received = if this.received.is_set() {
@@ -148,8 +148,7 @@ fn show_transport(this: &TlsProtocol) -> PyResult<Obj> {
 }
 
 fn set_transport(this: &TlsProtocol, value: Option<Raw>) -> PyResult<()> {
-    this.set_transport(given(value)?);
-    Ok(())
+    this.set_transport(given(value)?)
 }
 
 fn show_app_protocol(this: &TlsProtocol) -> PyResult<Obj> {
@@ -167,8 +166,10 @@ fn show_state(this: &TlsProtocol) -> PyResult<Obj> {
 fn set_state(this: &TlsProtocol, value: Option<Raw>) -> PyResult<()> {
     let member = given(value)?;
     let state = state_of(member)?;
-    if state == State::Wrapped {
-        this.settle_engine();
+    match state {
+        State::Wrapped => this.settle_engine(),
+        State::Shutdown => this.unsettle_engine()?,
+        _ => {}
     }
     this.state.set(state);
     this.state_member.set(Obj::from_borrowed(member));

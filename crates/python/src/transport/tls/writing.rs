@@ -168,7 +168,10 @@ impl TlsProtocol {
     /// unless the connection is lost.
     #[inline]
     fn pass_on_quietly(&self, engine: &Engine) -> PyResult<()> {
-        if self.ssl_writing_paused.get() || !engine.is_direct() {
+        if !engine.is_direct() {
+            return engine.set_aside();
+        }
+        if self.ssl_writing_paused.get() {
             return Ok(());
         }
         if let Some(stream) = self.stream()
@@ -189,7 +192,9 @@ impl TlsProtocol {
 
     #[inline]
     pub(super) fn process_outgoing_of(&self, engine: &Engine) -> PyResult<()> {
-        if !self.ssl_writing_paused.get() {
+        if self.ssl_writing_paused.get() {
+            engine.set_aside()?;
+        } else {
             self.pass_on(engine)?;
         }
         self.watch_app_writing(engine)
