@@ -11,7 +11,7 @@ import warnings
 from asyncio import selector_events
 
 import pytest
-from worlds import araised, asyncio_log, normal, outcome, parity, raised, since, until
+from worlds import araised, asyncio_log, error, normal, outcome, parity, raised, since, until
 
 IPV6_FLOWINFO, IPV6_FLOWINFO_SEND = 11, 33  # linux/in6.h; the socket module does not name them
 
@@ -548,6 +548,39 @@ def test_options(w):
         await ended(proto, second_proto)
         trace += [proto.log, second_proto.log]
         return trace
+
+    return w.run(main)
+
+
+@pytest.mark.parametrize("allowed", [True, False, None])
+@pytest.mark.parametrize("connected", [False, True])
+@parity
+def test_broadcasts(w, connected, allowed):
+    """They arrive at all that listen to the port; where they are not allowed the sender is told, and goes on."""
+
+    async def main():
+        loop, listeners, address = w.aio.get_running_loop(), [], ("0.0.0.0", 0)
+        for _ in range(2):
+            transport, proto = await loop.create_datagram_endpoint(Datagrams, address, reuse_port=True)
+            address = transport.get_extra_info("sockname")
+            listeners.append(proto)
+        target = ("127.255.255.255", address[1])
+        options = {"remote_addr": target} if connected else {"local_addr": ("127.0.0.1", 0)}
+        try:
+            sender, proto = await loop.create_datagram_endpoint(Datagrams, allow_broadcast=allowed, **options)
+        except OSError as exc:
+            await ended(*listeners)
+            return ports(error(exc))
+        for data in (b"first", b"second"):
+            sender.sendto(data, None if connected else target)
+        if allowed:
+            await until(lambda: all(len(listener.received) == 2 for listener in listeners))
+        else:
+            sender.sendto(b"to one", ("127.0.0.1", address[1]))
+            await until(lambda: any(listener.received for listener in listeners))
+        received = sorted([data for data, _ in listener.received] for listener in listeners)
+        await ended(proto, *listeners)
+        return proto.log, received
 
     return w.run(main)
 
