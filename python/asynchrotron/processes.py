@@ -134,17 +134,18 @@ class _Popen(_StdlibPopen):
         self.pid = child.pid
         self._child_created = True
         self.program, self.directory = os.fspath(executable) if posix_spawn else executable, cwd
+        self.names_program_always = posix_spawn  # as os.posix_spawn() does, whatever failed
         self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
 
     def become_plain(self) -> None:
         """Be what the stdlib would have made."""
-        for name in ("native_child", "program", "directory"):
+        for name in ("native_child", "program", "directory", "names_program_always"):
             self.__dict__.pop(name, None)
         self.__class__ = _StdlibPopen  # type: ignore[assignment]
 
     def failure(self, step: str, errno: int) -> OSError:
         """Make the error that Popen raises for a child that could not run its program."""
-        if step == "program":
+        if step == "program" or self.names_program_always:
             about = self.program
         elif step == "directory" or not _NAMES_DIRECTORY_ONLY:
             about = self.directory
