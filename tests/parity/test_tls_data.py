@@ -188,6 +188,59 @@ def test_pausing_from_data_received(w, engine):  # noqa: F811
     return run(w, body)
 
 
+@pytest.mark.parametrize("buffered", [False, True])
+@parity
+def test_random_pauses(w, engine, buffered):  # noqa: F811
+    """Reading is paused and resumed at any time, also in the middle of a delivery, while both sides send."""
+    print("TEST_SEED =", SEED)  # shown when the test fails
+    rng = random.Random(SEED)
+    sizes = [rng.choice([1, 100, 5000, 16_384, 40_000, 200_000]) for _ in range(20)]
+    data = [pattern(size, at) for at, size in enumerate(sizes)]
+
+    def pause(proto, *_):
+        if rng.random() < 0.1:
+            proto.transport.pause_reading()
+
+    async def body(s):
+        room = memoryview(bytearray(3000))
+        await s.connect(
+            (lambda log: Roomy(log, room, data=pause)) if buffered else lambda log: Recorder(log, data=pause)
+        )
+        s.transport.set_read_buffer_limits(high=rng.choice([1000, 50_000, 500_000]))
+
+        async def toggle():
+            while True:
+                for _ in range(rng.randrange(6)):
+                    await asyncio.sleep(0)
+                if rng.random() < 0.4:
+                    s.transport.pause_reading()
+                else:
+                    s.transport.resume_reading()
+
+        async def from_peer():
+            for piece in data:
+                await s.peer.write(piece)
+
+        async def to_peer():
+            for piece in data:
+                s.transport.write(piece)
+                if rng.random() < 0.5:
+                    await asyncio.sleep(0)
+
+        toggling = asyncio.ensure_future(toggle())
+        sending = asyncio.gather(from_peer(), to_peer())
+        answer = [await s.peer.read(sum(sizes)) == b"".join(data)]
+        answer.append(await received(s, sum(sizes)) == b"".join(data))
+        await sending
+        toggling.cancel()
+        s.transport.resume_reading()
+        await until(lambda: s.transport.get_write_buffer_size() == 0)
+        s.log.clear()
+        return answer, s.transport.get_read_buffer_size(), len(s.proto.received)
+
+    return run(w, body)
+
+
 @parity
 def test_a_paused_reader_stops_the_transport_below(w, engine):  # noqa: F811
     async def body(s):
