@@ -1,6 +1,7 @@
 """call_soon, call_later, call_at, call_soon_threadsafe and their handles: arguments, contexts, reprs, comparisons."""
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import gc
@@ -10,6 +11,7 @@ import signal
 import sys
 import threading
 import weakref
+from fractions import Fraction
 
 import pytest
 from worlds import asyncio_log, drain, in_thread, normal, parity, raised, since
@@ -572,6 +574,37 @@ def test_call_soon_threadsafe_tells_a_closed_loop(w):
     loop = w.new_event_loop()
     loop.close()
     return in_thread(lambda: loop.call_soon_threadsafe(note))
+
+
+@parity
+def test_a_subclass_that_overrides_call_at_sees_every_timer(w):
+    """call_later() leaves the timer to call_at(), and so does what calls it: a loop that logs or limits timers."""
+    probe = w.new_event_loop()
+    probe.close()
+    seen = []
+
+    class Mine(type(probe)):
+        def call_at(self, when, callback, *args, context=None):
+            seen.append((round(when - self.time(), 1), callback is note and args, context is not None))
+            return super().call_at(when, callback, *args, context=context)
+
+    async def main():
+        loop.call_later(0.5, note).cancel()
+        loop.call_later(delay=1, callback=note).cancel()
+        loop.call_later(2, note, 1, "two", context=contextvars.copy_context()).cancel()
+        timer = loop.call_later(Fraction(5, 2), note)
+        timer.cancel()
+        await w.aio.sleep(0.001)
+        async with w.aio.timeout(3):
+            pass
+        await w.aio.wait_for(w.aio.sleep(0), 4)
+        refused = [raised(loop.call_later, None, note), raised(loop.call_later, "1", note), raised(loop.call_later, 1)]
+        refused.append(raised(loop.call_later, 1, note, other=1))
+        return isinstance(timer, asyncio.TimerHandle), refused
+
+    loop = Mine()
+    with contextlib.closing(loop):
+        return loop.run_until_complete(main()), seen
 
 
 @parity

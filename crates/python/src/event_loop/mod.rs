@@ -54,6 +54,7 @@ pub(crate) struct EventLoop {
     /// `asyncio.tasks.Task` or `asyncio.futures.Future` is a class neither asyncio's nor ours.
     pub(crate) other_classes: Cell<bool>,
     plain_timers: Cell<bool>,
+    other_call_at: Cell<bool>,
     plain_posts: Cell<bool>,
     /// A poll is due at the next turn, whatever the counters say.
     pub(crate) force_poll: Cell<bool>,
@@ -282,6 +283,12 @@ impl EventLoop {
         self.plain_timers.get()
     }
 
+    /// `call_later` leaves the timer to `call_at`, as asyncio's does: a subclass overrides it.
+    #[inline]
+    pub(crate) fn has_other_call_at(&self) -> bool {
+        self.other_call_at.get()
+    }
+
     /// Other threads may put entries into the inbox directly: no subclass overrides `call_soon_threadsafe`.
     #[inline]
     pub(crate) fn has_plain_posts(&self) -> bool {
@@ -501,6 +508,7 @@ unsafe extern "C" fn new(kind: *mut c::PyTypeObject, _args: Raw, _kwargs: Raw) -
         this.plain.set(uses_ours("call_soon")?);
         this.plain_posts
             .set(uses_ours("call_soon")? && uses_ours("call_soon_threadsafe")?);
+        this.other_call_at.set(!uses_ours("call_at")?);
         let plain_timers = uses_ours("call_later")? && uses_ours("call_at")? && uses_ours("time")?;
         this.plain_timers.set(plain_timers && uses_ours("create_future")?);
         Ok(instance)

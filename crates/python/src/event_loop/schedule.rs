@@ -295,10 +295,15 @@ fn missing_callback(method: &str, given: usize, skip: usize) -> Raised {
 
 #[inline]
 fn context_of(args: Args<'_>, method: &str) -> PyResult<Obj> {
-    match args.context_only(method, &[c"callback", c"delay", c"when"])? {
+    match context_given(args, method)? {
         Some(context) => Ok(Obj::from_borrowed(context)),
         None => context::copy_current(),
     }
+}
+
+#[inline]
+fn context_given(args: Args<'_>, method: &str) -> PyResult<Option<Raw>> {
+    args.context_only(method, &[c"callback", c"delay", c"when"])
 }
 
 #[inline]
@@ -368,6 +373,9 @@ pub(crate) fn call_later(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
     if crate::ffi::object::is_none(delay) {
         return Err(type_error("delay must not be None"));
     }
+    if this.has_other_call_at() {
+        return call_later_by_call_at(this, delay, callback, arguments, args);
+    }
     let now = seconds_now();
     let when = add_delay(now, delay)?;
     this.check_open()?;
@@ -378,6 +386,25 @@ pub(crate) fn call_later(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
     }
     let context = context_of(args, "BaseEventLoop.call_later")?;
     schedule_at(this, when, when <= now, callback, arguments, context)
+}
+
+#[cold]
+fn call_later_by_call_at(
+    this: &EventLoop,
+    delay: Raw,
+    callback: Raw,
+    arguments: &[Raw],
+    args: Args<'_>,
+) -> PyResult<Obj> {
+    let context = context_given(args, "BaseEventLoop.call_later")?.map_or_else(Obj::none, Obj::from_borrowed);
+    let now = call::call_method(names::time(), &[this.raw()], None)?;
+    // SAFETY: A1.
+    let when = crate::ffi::error::owned(unsafe { c::PyNumber_Add(now.as_ptr(), delay) })?;
+    let mut all = vec![this.raw(), when.as_ptr(), callback];
+    all.extend_from_slice(arguments);
+    all.push(context.as_ptr());
+    let kwnames = call::tuple(&[names::context()])?;
+    call::call_method(names::call_at(), &all, Some(&kwnames))
 }
 
 pub(crate) fn call_at(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
