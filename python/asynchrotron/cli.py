@@ -6,6 +6,7 @@ excepthook, -i) is left to the interpreter, which sees the exception arrive as a
 """
 
 import builtins
+import contextlib
 import io
 import os
 import runpy
@@ -155,7 +156,7 @@ def _prepare_file(name: str, rest: list[str]) -> Callable[[], None]:
         _set_path0(path, even_if_safe=True)
         _reset_main()
         return lambda: runpy._run_module_as_main("__main__", False)  # type: ignore[attr-defined]
-    _set_path0(os.path.dirname(os.path.realpath(name)))
+    _set_path0(_folder(name))
     namespace = _reset_main()
     sys.audit("cpython.run_file", path)
     namespace["__file__"] = path
@@ -187,8 +188,19 @@ def _prepare_file(name: str, rest: list[str]) -> Callable[[], None]:
 
 
 def _absolute(name: str) -> str:
-    # Not os.path.abspath(): python leaves "." and ".." in the name as they are.
-    return os.path.join(os.getcwd(), name)
+    # Not os.path.abspath(): python leaves "." and ".." in the name as they are, but for a name that is nothing else.
+    return os.path.join(os.getcwd(), name) if name not in ("", ".") else os.getcwd()
+
+
+def _folder(name: str) -> str:
+    # As python: what a link says, then the real name if there is one. A pipe (/dev/stdin, /dev/fd/63) has none.
+    with contextlib.suppress(OSError):
+        link = os.readlink(name)
+        if "/" in link:
+            name = os.path.join(os.path.dirname(name), link)
+    with contextlib.suppress(OSError):
+        name = os.path.realpath(name, strict=True)
+    return os.path.dirname(name)
 
 
 def _has_importer(path: str) -> bool:

@@ -1,13 +1,18 @@
 """`python -m asynchrotron` against `python`: argv, __main__, sys.path, exit status, output and tracebacks are equal."""
 
+import os
 import re
+import select
 import signal
+import subprocess
 import sys
+import termios
 import textwrap
+import time
 import zipfile
 
 import pytest
-from worlds import Outcome, parity, run_python, since
+from worlds import PACKAGE_ROOT, Outcome, parity, run_python, since
 
 IGNORED = re.compile(r"^(.*python[\w.]*): ", re.MULTILINE)  # the interpreter's own name in front of its messages
 
@@ -234,6 +239,29 @@ def test_what_a_program_sees(w, how, tmp_path):
 
 
 @parity
+@pytest.mark.parametrize("name", [".", "./", "", "../folder", "empty"])
+def test_names_of_folders(w, name, tmp_path):
+    """`python .` in a project's folder; one without a `__main__` is named as python names it."""
+    folder = tmp_path / "folder"
+    (folder / "empty").mkdir(parents=True, exist_ok=True)
+    (folder / "__main__.py").write_text(INTROSPECT)
+    done = launch(w, name, "argument", cwd=folder)
+    return done, launch(w, name, cwd=folder / "empty").err
+
+
+@parity
+def test_programs_in_links_and_pipes(w, tmp_path):
+    """A link's target says where the program's folder is; a pipe, as in `python <(make program)`, has no target."""
+    (tmp_path / "real").mkdir(exist_ok=True)
+    (tmp_path / "real" / "program.py").write_text(INTROSPECT)
+    link = tmp_path / "link.py"
+    if not link.is_symlink():
+        link.symlink_to("real/program.py")
+    piped = launch(w, "/dev/stdin", "argument", cwd=tmp_path, stdin=INTROSPECT)
+    return launch(w, "link.py", "argument", cwd=tmp_path), piped
+
+
+@parity
 @pytest.mark.parametrize(
     "args",
     [
@@ -390,3 +418,77 @@ def test_the_repl_awaits_at_top_level(world):
     assert "slept" in text
     assert "asynchrotron" in text
     assert "ZeroDivisionError" in text
+
+
+class Terminal:
+    """A program that sits at a terminal of its own."""
+
+    def __init__(self, args):
+        keys, screen = os.openpty()
+        settings = termios.tcgetattr(screen)
+        settings[3] &= ~termios.ECHO  # when a line comes back depends on who has the terminal at the moment
+        termios.tcsetattr(screen, termios.TCSANOW, settings)
+        environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONASYNCIODEBUG", "PYTHONSTARTUP")}
+        environment |= {
+            "TERM": "dumb",
+            "PYTHON_BASIC_REPL": "1",
+            "PYTHON_HISTORY": os.devnull,
+            "PYTHONPATH": PACKAGE_ROOT,
+        }
+        self.child = subprocess.Popen(
+            [sys.executable, *args], stdin=screen, stdout=screen, stderr=screen, env=environment, start_new_session=True
+        )
+        os.close(screen)
+        self.keys = keys
+
+    def read(self, mark):
+        """Everything up to `mark`."""
+        text, deadline = "", time.monotonic() + 15
+        while not text.endswith(mark):
+            assert select.select([self.keys], [], [], deadline - time.monotonic())[0], text
+            text += os.read(self.keys, 1).decode().replace("\r", "")
+        return text
+
+    def type(self, line):
+        os.write(self.keys, line.encode() + b"\n")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.child.kill()
+        self.child.wait()
+        os.close(self.keys)
+
+
+@parity
+def test_the_repl_at_a_terminal(w):
+    """Prompts, answers, tracebacks and Ctrl-C of `python -m asyncio`; the same at the end of `-m asynchrotron`."""
+    if w.name in ("loop", "uvloop"):
+        pytest.skip("a program chooses between stock and native only")
+    with Terminal(["-m", "asyncio" if w.stock else "asynchrotron"]) as terminal:
+        assert "asyncio REPL" in terminal.read("import asyncio\n>>> ")
+        trace = []
+        for line in (
+            "await asyncio.sleep(0.001, 'slept')",
+            "x = 5",
+            "import threading; threading.current_thread().name",
+            "asyncio.get_running_loop().is_running(), asyncio.current_task() is None",
+            "task = asyncio.create_task(asyncio.sleep(0, x))",
+            "await task",
+            "_ = asyncio.get_running_loop().call_soon(print, 'from a callback'); await asyncio.sleep(0.001)",
+        ):
+            terminal.type(line)
+            trace.append(terminal.read(">>> "))
+        for line in ("1/0", "await asyncio.wait_for(asyncio.sleep(10), 0.001)"):
+            terminal.type(line)
+            trace.append(terminal.read(">>> ").splitlines()[-2:])  # which frames of asyncio's show is a matter of luck
+        terminal.type("print('rea' + 'dy'); await asyncio.sleep(100)")
+        terminal.read("ready\n")
+        time.sleep(0.2)  # so that it waits already
+        terminal.child.send_signal(signal.SIGINT)
+        trace.append(terminal.read(">>> "))
+        terminal.type("x")
+        trace.append(terminal.read(">>> "))
+        terminal.type("exit(3)")
+        return trace, terminal.child.wait(10)
