@@ -68,6 +68,103 @@ def test_the_child_is_told_inside_a_running_loop(ours):
     assert done.out == "RuntimeError True\nparent fine\n"
 
 
+ENDS = {
+    "sys.exit": ("sys.exit(7)", "SystemExit"),
+    "an exception": ("raise ValueError('of the child')", "ValueError: of the child"),
+    "an interrupt": ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+    "return": ("return 5", "belongs to the parent process"),
+    "sleep": ("await asyncio.sleep(0.001)", "no running event loop"),  # asyncio's own answer
+    "a turn": ("await asyncio.sleep(0)", "belongs to the parent process"),
+    "a future": ("await loop.create_future()", "belongs to the parent process"),
+    "a cancellation": ("raise asyncio.CancelledError", "belongs to the parent process"),
+}
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("end", ENDS)
+def test_a_child_forked_by_a_coroutine_ends(ours, end, debug):
+    """However the coroutine goes on in the child, it leaves the loop there and says why; nothing waits for ever."""
+    if ours.name == "uvloop":
+        pytest.skip("our own promise")
+    statement, said = ENDS[end]
+    source = (
+        "import asyncio, os, sys\n"
+        "parent = os.getpid()\n"
+        "async def main():\n"
+        "    pid = os.fork()\n"
+        "    if pid:\n"
+        "        os.waitpid(pid, 0)\n"
+        "        return await asyncio.sleep(0.01, 'fine')\n"
+        f"    {statement}\n"
+        "loop = new_event_loop()\n"
+        f"loop.set_debug({debug})\n"
+        "loop.slow_callback_duration = 20\n"
+        "other = loop.create_task(asyncio.sleep(0.005))\n"
+        "try:\n"
+        "    print('parent', loop.run_until_complete(main()))\n"
+        "except BaseException as exc:\n"
+        "    assert os.getpid() != parent\n"
+        "    print('child', type(exc).__name__ + ':', exc, flush=True)\n"
+        "    os._exit(3)\n"
+        "loop.close()\n"
+    )
+    done = ours.program(source, python=("-W", "ignore"), timeout=15)
+    assert done.err == ""
+    child, parent = done.out.splitlines()
+    assert said in child
+    assert parent == "parent fine"
+
+
+def test_a_child_forked_by_a_callback_ends(ours):
+    if ours.name == "uvloop":
+        pytest.skip("our own promise")
+    source = (
+        "import os, signal, sys\n"
+        "parent = os.getpid()\n"
+        "def forks():\n"
+        "    pid = os.fork()\n"
+        "    if pid:\n"
+        "        print('child', os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)\n"
+        "def leaves():\n"
+        "    forks()\n"
+        "    if os.getpid() != parent:\n"
+        "        sys.exit(7)\n"
+        "loop = new_event_loop()\n"
+        "loop.call_soon(forks)\n"
+        "loop.call_later(0.01, leaves)\n"
+        "loop.call_later(0.02, loop.stop)\n"
+        "try:\n"
+        "    loop.run_forever()\n"
+        "except RuntimeError as exc:\n"
+        "    assert 'belongs to the parent process' in str(exc)\n"
+        "    os._exit(5)\n"
+        "print('end', flush=True)\n"
+    )
+    done = ours.program(source, python=("-W", "ignore"), timeout=15)
+    assert (done.out.splitlines(), done.err) == (["child 5", "child 7", "end"], "")
+
+
+@pytest.mark.parametrize("end", ["sys.exit(7)", "return", "raise ValueError"])
+def test_a_child_forked_under_run_ends(ours, end):
+    """run() cancels and closes on its way out; that the loop is not the child's comes on top of what happened."""
+    if ours.name == "uvloop":
+        pytest.skip("our own promise")
+    source = (
+        "import asyncio, os, sys\n"
+        "async def main():\n"
+        "    pid = os.fork()\n"
+        "    if not pid:\n"
+        f"        {end}\n"
+        "    print('child', os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)\n"
+        "with asyncio.Runner(loop_factory=new_event_loop) as runner:\n"
+        "    runner.run(main())\n"
+    )
+    done = ours.program(source, python=("-W", "ignore"), timeout=15)
+    assert done.out == "child 1\n"
+    assert "belongs to the parent process" in done.err
+    assert ("SystemExit: 7" in done.err) == ("exit" in end)
+
+
 def test_the_parents_events_stay_its_own(world):
     """The child closes its copies and ends; registrations of the parent go on working."""
     source = FORK + (

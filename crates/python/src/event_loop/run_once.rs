@@ -218,6 +218,8 @@ impl EventLoop {
     /// Asks the kernel for events and the clock for due timers. `Some(ns)` bounds the wait; `None` waits
     /// for as long as nothing happens.
     pub(crate) fn poll(&self, timeout_ns: Option<u64>) -> PyResult<()> {
+        // The events are the parent's, if a callback of this loop forked and we are the child.
+        self.check_fork()?;
         self.force_poll.set(false);
         let inner = self.inner();
         inner.entries_since_poll.set(0);
@@ -452,12 +454,18 @@ impl EventLoop {
         report(self.raw(), handle.raw(), &exception)
     }
 
+    /// Does it leave the loop? In the child of a fork everything does: there is nothing to go on with.
+    #[cold]
+    fn lets_out(&self, exception: &Obj) -> bool {
+        error::is_exit(exception.as_ptr()) || self.is_forked()
+    }
+
     /// Exits leave the loop; anything else a step lets through is a failure of the callback.
     #[cold]
     fn task_step_failed(&self, task: &Own<Task>) -> PyResult<()> {
         let exception = take();
         self.leave_context();
-        if error::is_exit(exception.as_ptr()) {
+        if self.lets_out(&exception) {
             return Err(restore(exception));
         }
         let function = crate::task::step_function(&task.obj())?;
@@ -514,7 +522,7 @@ impl EventLoop {
         self.leave_context();
         match outcome {
             Ok(()) => Ok(()),
-            Err(exception) if error::is_exit(exception.as_ptr()) => Err(restore(exception)),
+            Err(exception) if self.lets_out(&exception) => Err(restore(exception)),
             Err(exception) => {
                 let handle = Handle::create(self, timeout.callback()?.as_ptr(), &[], context)?;
                 report(self.raw(), handle.raw(), &exception)
@@ -537,7 +545,7 @@ impl EventLoop {
     fn callback_failed(&self, handle: &Handle) -> PyResult<()> {
         let exception = take();
         self.leave_context();
-        if error::is_exit(exception.as_ptr()) {
+        if self.lets_out(&exception) {
             return Err(restore(exception));
         }
         report(self.raw(), handle.raw(), &exception)

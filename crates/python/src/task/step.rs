@@ -260,8 +260,15 @@ fn end_with(task: &Task, exception: Obj) -> PyResult<()> {
     if error::is_instance_of(exception.as_ptr(), imports::cancelled_error()) {
         return finish(task, |future| future.finish_cancelled(Some(exception)));
     }
-    if error::is_exit(exception.as_ptr()) {
-        finish(task, |future| future.set_exception_instance(exception.clone()))?;
+    let is_forked = task.future.native_loop().is_some_and(EventLoop::is_forked);
+    if is_forked || error::is_exit(exception.as_ptr()) {
+        let completed = finish(task, |future| future.set_exception_instance(exception.clone()));
+        // In a fork's child nobody can be told. What ended the coroutine says more than that.
+        if is_forked && completed.is_err() {
+            drop(take());
+        } else {
+            completed?;
+        }
         return Err(restore(exception));
     }
     finish(task, |future| future.set_exception_instance(exception))
