@@ -13,7 +13,7 @@ import runpy
 import sys
 from collections.abc import Callable
 from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
-from types import CodeType, TracebackType
+from types import CodeType, ModuleType, TracebackType
 from typing import Any, NoReturn
 
 USAGE = """\
@@ -36,6 +36,19 @@ Options for the interpreter (-X dev, -W error, -i, ...) come before -m asynchrot
 
 def main() -> None:
     """Run what the command line says. This is the whole of `python -m asynchrotron`."""
+    before = sys.modules["__main__"]
+    if getattr(getattr(before, "__spec__", None), "name", None) == f"{__package__}.__main__":
+        _run_command_line()
+        return
+    # A tool runs us inside itself, `python -m cProfile -m asynchrotron …`, and goes on afterwards.
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        _run_command_line()
+    finally:
+        sys.modules["__main__"] = before
+
+
+def _run_command_line() -> None:
     args = sys.argv[1:]
     run: Callable[[], None]
     if not args:

@@ -309,6 +309,31 @@ def test_standard_input_and_output(w):
     return launch(w, "-c", source, stdin="some text\nof two lines")
 
 
+@pytest.mark.parametrize(
+    ("tool", "said"),
+    [
+        (("-m", "cProfile", "-m"), "function calls"),
+        (("-m", "trace", "--listfuncs", "--module"), "functions called:"),
+        (
+            ("-c", "import runpy; runpy.run_module('asynchrotron', run_name='__main__'); print('tool goes on')"),
+            "goes on",
+        ),
+    ],
+    ids=["cProfile", "trace", "runpy"],
+)
+def test_inside_a_tool(world, tool, said, tmp_path):
+    """A tool that runs `asynchrotron` as its program keeps its own `__main__`, which the program does not see."""
+    if world.name != "native":
+        pytest.skip("about `python -m asynchrotron`")
+    path = tmp_path / "program.py"
+    path.write_text("import asyncio, pickle\nclass Thing: pass\npickle.loads(pickle.dumps(Thing()))\n" + INTROSPECT)
+    tool = tool if tool[0] == "-c" else (*tool, "asynchrotron")
+    done = run_python([*tool, str(path), "argument"], cwd=tmp_path)
+    assert (done.status, done.err) == (0, "")
+    assert f"file {path} cached None\n['{path}', 'argument'] '{tmp_path}'\nTrue\n" in done.out
+    assert said in done.out
+
+
 @parity
 def test_main_can_be_pickled_and_spawned(w, tmp_path):
     """multiprocessing's spawn imports the program again under another name; pickle finds classes in __main__."""
