@@ -202,7 +202,13 @@ def _prepare_file(name: str, rest: list[str]) -> Callable[[], None]:
 
 def _absolute(name: str) -> str:
     # Not os.path.abspath(): python leaves "." and ".." in the name as they are, but for a name that is nothing else.
-    return os.path.join(os.getcwd(), name) if name not in ("", ".") else os.getcwd()
+    if os.path.isabs(name):
+        return name
+    try:
+        folder = os.getcwd()
+    except OSError:
+        return name  # The current folder was deleted.
+    return os.path.join(folder, name) if name not in ("", ".") else folder
 
 
 def _folder(name: str) -> str:

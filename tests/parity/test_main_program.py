@@ -250,6 +250,22 @@ def test_names_of_folders(w, name, tmp_path):
 
 
 @parity
+@pytest.mark.parametrize("how", ["file", "relative file"])
+def test_a_current_folder_that_was_deleted(w, how, tmp_path):
+    """A service may be started from anywhere; a program given by its whole name runs."""
+    path, gone = tmp_path / "program.py", tmp_path / "gone"
+    path.write_text("import sys\nprint(__file__, sys.argv, sys.path[0])\n")
+    gone.mkdir()
+    way = [] if w.stock else ["-m", "asynchrotron"]
+    command = ["sh", "-c", 'cd "$1" && rmdir "$1" && shift && exec "$@"', "sh", gone, sys.executable, *way]
+    command.append(str(path) if how == "file" else "program.py")
+    if w.name in ("loop", "uvloop"):
+        pytest.skip("a program chooses between stock and native only")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    return done.returncode, done.stdout, IGNORED.sub("PYTHON: ", done.stderr)
+
+
+@parity
 def test_programs_in_links_and_pipes(w, tmp_path):
     """A link's target says where the program's folder is; a pipe, as in `python <(make program)`, has no target."""
     (tmp_path / "real").mkdir(exist_ok=True)
