@@ -144,6 +144,90 @@ def test_a_child_forked_by_a_callback_ends(ours):
     assert (done.out.splitlines(), done.err) == (["child 5", "child 7", "end"], "")
 
 
+FORKING = """
+import asyncio, os, signal, socket, sys
+place, end = sys.argv[1:]
+parent = os.getpid()
+loop = new_event_loop()
+left, right = socket.socketpair()
+
+def forks(*_):
+    pid = os.fork()
+    if pid:
+        print("child", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        loop.call_soon(loop.stop)
+    elif end == "exit":
+        sys.exit(7)
+
+class Forks(asyncio.Protocol):
+    pass
+
+class ForksInto(asyncio.BufferedProtocol):
+    def get_buffer(self, hint):
+        return bytearray(10)
+    buffer_updated = forks
+
+class ForksAt(asyncio.DatagramProtocol):
+    datagram_received = forks
+
+if place in ("data_received", "eof_received", "connection_lost"):
+    setattr(Forks, place, forks)
+    loop.run_until_complete(loop.create_connection(Forks, sock=left))
+    right.send(b"x") if place == "data_received" else right.close()
+elif place == "buffer_updated":
+    loop.run_until_complete(loop.create_connection(ForksInto, sock=left))
+    right.send(b"x")
+elif place == "datagram_received":
+    transport, _ = loop.run_until_complete(loop.create_datagram_endpoint(ForksAt, local_addr=("127.0.0.1", 0)))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"x", transport.get_extra_info("sockname"))
+elif place == "reader":
+    loop.add_reader(left, lambda: (loop.remove_reader(left), forks()))
+    right.send(b"x")
+elif place == "factory":
+    server = loop.run_until_complete(loop.create_server(lambda: forks() or Forks(), "127.0.0.1", 0))
+    client = socket.create_connection(server.sockets[0].getsockname())
+elif place == "signal handler":
+    loop.add_signal_handler(signal.SIGUSR1, forks)
+    loop.call_soon(os.kill, parent, signal.SIGUSR1)
+elif place == "exception handler":
+    loop.set_exception_handler(forks)
+    loop.call_soon(lambda: 1 / 0)
+elif place == "done callback":
+    fut = loop.create_future()
+    fut.add_done_callback(forks)
+    fut.set_result(None)
+try:
+    loop.run_forever()
+except SystemExit as exc:
+    os._exit(exc.code)
+except RuntimeError as exc:
+    assert os.getpid() != parent and "belongs to the parent process" in str(exc)
+    os._exit(5)
+print("end", os.getpid() == parent)
+"""
+PLACES = [
+    "data_received",
+    "eof_received",
+    "connection_lost",
+    "buffer_updated",
+    "datagram_received",
+    "reader",
+    "factory",
+]
+PLACES += ["signal handler", "exception handler", "done callback"]
+
+
+@pytest.mark.parametrize("end", ["exit", "go on"])
+@pytest.mark.parametrize("place", PLACES)
+def test_a_child_forked_anywhere_ends(ours, place, end):
+    """As a server does that forks for each request."""
+    if ours.name == "uvloop":
+        pytest.skip("our own promise")
+    done = ours.program(FORKING, place, end, python=("-W", "ignore"), timeout=15)
+    assert done.out.splitlines() == [f"child {7 if end == 'exit' else 5}", "end True"]
+
+
 @pytest.mark.parametrize("end", ["sys.exit(7)", "return", "raise ValueError"])
 def test_a_child_forked_under_run_ends(ours, end):
     """run() cancels and closes on its way out; that the loop is not the child's comes on top of what happened."""
