@@ -54,7 +54,8 @@ pub(crate) struct EventLoop {
     /// `asyncio.tasks.Task` or `asyncio.futures.Future` is a class neither asyncio's nor ours.
     pub(crate) other_classes: Cell<bool>,
     plain_timers: Cell<bool>,
-    other_call_at: Cell<bool>,
+    /// A subclass overrides `call_at`, to which asyncio's `call_later` leaves the timer.
+    pub(crate) other_call_at: Cell<bool>,
     plain_posts: Cell<bool>,
     /// A poll is due at the next turn, whatever the counters say.
     pub(crate) force_poll: Cell<bool>,
@@ -281,12 +282,6 @@ impl EventLoop {
     #[inline]
     pub(crate) fn has_plain_timers(&self) -> bool {
         self.plain_timers.get()
-    }
-
-    /// `call_later` leaves the timer to `call_at`, as asyncio's does: a subclass overrides it.
-    #[inline]
-    pub(crate) fn has_other_call_at(&self) -> bool {
-        self.other_call_at.get()
     }
 
     /// Other threads may put entries into the inbox directly: no subclass overrides `call_soon_threadsafe`.

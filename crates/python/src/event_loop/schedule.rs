@@ -373,7 +373,7 @@ pub(crate) fn call_later(this: &EventLoop, args: Args<'_>) -> PyResult<Obj> {
     if crate::ffi::object::is_none(delay) {
         return Err(type_error("delay must not be None"));
     }
-    if this.has_other_call_at() {
+    if this.other_call_at.get() {
         return call_later_by_call_at(this, delay, callback, arguments, args);
     }
     let now = seconds_now();
