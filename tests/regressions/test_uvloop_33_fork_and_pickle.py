@@ -228,25 +228,40 @@ def test_a_child_forked_anywhere_ends(ours, place, end):
     assert done.out.splitlines() == [f"child {7 if end == 'exit' else 5}", "end True"]
 
 
-@pytest.mark.parametrize("end", ["sys.exit(7)", "return", "raise ValueError"])
+UNDER_RUN = """
+import asyncio, os, sys
+
+async def main():
+    others = [asyncio.create_task(asyncio.sleep(0.01)) for _ in range(3)]
+    await asyncio.sleep(0)
+    pid = os.fork()
+    if not pid:
+        END
+    print("child", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+    await asyncio.gather(*others)
+
+with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    runner.run(main())
+"""
+
+
+@pytest.mark.parametrize("end", ["return", "raise ValueError"])
 def test_a_child_forked_under_run_ends(ours, end):
     """run() cancels and closes on its way out; that the loop is not the child's comes on top of what happened."""
     if ours.name == "uvloop":
         pytest.skip("our own promise")
-    source = (
-        "import asyncio, os, sys\n"
-        "async def main():\n"
-        "    pid = os.fork()\n"
-        "    if not pid:\n"
-        f"        {end}\n"
-        "    print('child', os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)\n"
-        "with asyncio.Runner(loop_factory=new_event_loop) as runner:\n"
-        "    runner.run(main())\n"
-    )
-    done = ours.program(source, python=("-W", "ignore"), timeout=15)
+    done = ours.program(UNDER_RUN.replace("END", end), python=("-W", "ignore"), timeout=15)
     assert done.out == "child 1\n"
     assert "belongs to the parent process" in done.err
-    assert ("SystemExit: 7" in done.err) == ("exit" in end)
+
+
+@pytest.mark.parametrize(("end", "status"), [("sys.exit(7)", 7), ("sys.exit()", 0), ("raise SystemExit('text')", 1)])
+def test_a_child_forked_under_run_exits_as_it_says(ours, end, status):
+    if ours.name == "uvloop":
+        pytest.skip("our own promise")
+    done = ours.program(UNDER_RUN.replace("END", end), python=("-W", "ignore"), timeout=15)
+    assert done.out == f"child {status}\n"
+    assert done.err == ("text\n" if "text" in end else "")
 
 
 def test_the_parents_events_stay_its_own(world):

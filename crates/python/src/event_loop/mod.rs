@@ -17,7 +17,7 @@ pub(crate) mod run_once;
 pub(crate) mod schedule;
 mod views;
 
-use crate::ffi::error::{PyResult, os_error, runtime_error, type_error};
+use crate::ffi::error::{self, PyResult, os_error, runtime_error, type_error};
 use crate::ffi::trampoline::{self, fastcall, noargs, onearg, property};
 use crate::ffi::types::TypeSpec;
 use crate::ffi::{Args, Native, Obj, Raised, Raw, Slot, c, call, object, slot, thread, types};
@@ -405,6 +405,11 @@ impl EventLoop {
 
 #[cold]
 fn forked() -> Raised {
+    // An exit of the child's has left the loop, and whoever ran it, asyncio.run() for one, uses it once more to tidy up.
+    // The child still ends as it was told to.
+    if let Some(exit) = error::handled().filter(|handled| error::is_exit(handled.as_ptr())) {
+        return error::restore(exit);
+    }
     runtime_error(
         "This event loop was created before os.fork() and belongs to the parent process; \
          create a new event loop in the child",

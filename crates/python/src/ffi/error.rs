@@ -145,7 +145,15 @@ pub(crate) fn chain(exception: &Obj, context: &Obj) {
     unsafe { c::PyException_SetContext(exception.as_ptr(), context.clone().into_ptr()) };
 }
 
-/// Makes `exception` the one that is being handled (`sys.exc_info()`) until the guard is dropped.
+/// The exception that is being handled (`sys.exc_info()`).
+#[cold]
+pub(crate) fn handled() -> Option<Obj> {
+    // SAFETY: A1; a new reference or NULL.
+    let raw = unsafe { c::PyErr_GetHandledException() };
+    Obj::from_owned(raw).filter(|handled| !handled.is_none())
+}
+
+/// Makes `exception` the one that is being handled until the guard is dropped.
 #[cold]
 pub(crate) fn handle(exception: &Obj) -> Handling {
     // SAFETY: A1; a new reference or NULL.
