@@ -227,6 +227,7 @@ pub(crate) mod imports {
         transport = "asyncio.transports"."Transport",
         buffered_protocol = "asyncio.protocols"."BufferedProtocol",
         iscoroutine = "asyncio.coroutines"."iscoroutine",
+        stdlib_create_task = "asyncio.tasks"."create_task",
         stdlib_ensure_future = "asyncio.tasks"."ensure_future",
         get_running_loop = "asyncio.events"."get_running_loop",
         get_running_loop_or_none = "asyncio.events"."_get_running_loop",

@@ -17,7 +17,7 @@ pub(crate) mod run_once;
 pub(crate) mod schedule;
 mod views;
 
-use crate::ffi::error::{self, PyResult, os_error, runtime_error, type_error};
+use crate::ffi::error::{self, PyResult, os_error, runtime_error, status, type_error};
 use crate::ffi::trampoline::{self, fastcall, noargs, onearg, property};
 use crate::ffi::types::TypeSpec;
 use crate::ffi::{Args, Native, Obj, Raised, Raw, Slot, c, call, object, slot, thread, types};
@@ -28,7 +28,7 @@ use crate::task::{Task, TaskList};
 use reactor::{Events, Inbox, Registry, TickClock, TimerQueue, Waker};
 use ready::{Entry, ReadyQueue, is_unique};
 use std::cell::{Cell, UnsafeCell};
-use std::ffi::{c_int, c_ulong, c_void};
+use std::ffi::{CStr, c_int, c_ulong, c_void};
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::ptr;
@@ -54,9 +54,10 @@ pub(crate) struct EventLoop {
     /// `asyncio.tasks.Task` or `asyncio.futures.Future` is a class neither asyncio's nor ours.
     pub(crate) other_classes: Cell<bool>,
     plain_timers: Cell<bool>,
-    /// A subclass overrides `call_at`, to which asyncio's `call_later` leaves the timer.
+    /// `call_at`, to which asyncio's `call_later` leaves the timer, is not ours.
     pub(crate) other_call_at: Cell<bool>,
     plain_posts: Cell<bool>,
+    plain_tasks: Cell<bool>,
     /// A poll is due at the next turn, whatever the counters say.
     pub(crate) force_poll: Cell<bool>,
     /// A wait recently found the GIL taken when it came back.
@@ -272,22 +273,28 @@ impl EventLoop {
         self.in_run.get()
     }
 
-    /// Entries may be put into the queue directly: no subclass overrides `call_soon`.
+    /// Entries may be put into the queue directly: neither a subclass nor the loop has a `call_soon` of its own.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
         self.plain.get()
     }
 
-    /// A sleep may put its future into the timer queue: no subclass overrides what `asyncio.sleep` calls.
+    /// A sleep may put its future into the timer queue: what `asyncio.sleep` calls is ours.
     #[inline]
     pub(crate) fn has_plain_timers(&self) -> bool {
         self.plain_timers.get()
     }
 
-    /// Other threads may put entries into the inbox directly: no subclass overrides `call_soon_threadsafe`.
+    /// Other threads may put entries into the inbox directly: `call_soon_threadsafe` is ours.
     #[inline]
     pub(crate) fn has_plain_posts(&self) -> bool {
         self.plain_posts.get()
+    }
+
+    /// A task may be made without asking the loop: `create_task` is ours.
+    #[inline]
+    pub(crate) fn has_plain_tasks(&self) -> bool {
+        self.plain_tasks.get()
     }
 
     #[inline]
@@ -504,14 +511,60 @@ unsafe extern "C" fn new(kind: *mut c::PyTypeObject, _args: Raw, _kwargs: Raw) -
         this.force_poll.set(true);
         this.slow_callback_seconds.set(0.1);
         this.clock_resolution.set(1e-9);
-        let uses_ours = |name| uses_our(kind.cast(), name);
-        this.plain.set(uses_ours("call_soon")?);
-        this.plain_posts
-            .set(uses_ours("call_soon")? && uses_ours("call_soon_threadsafe")?);
-        this.other_call_at.set(!uses_ours("call_at")?);
-        let plain_timers = uses_ours("call_later")? && uses_ours("call_at")? && uses_ours("time")?;
-        this.plain_timers.set(plain_timers && uses_ours("create_future")?);
+        look_for_other_methods(this, ptr::null_mut())?;
         Ok(instance)
+    })
+}
+
+/// The methods that native code does without calling them, while they are ours.
+const SKIPPED: [&CStr; 6] = [
+    c"call_soon",
+    c"call_soon_threadsafe",
+    c"call_later",
+    c"call_at",
+    c"create_future",
+    c"create_task",
+];
+
+/// Which of them are ours, in the class and on the loop itself, whose attributes these are?
+fn look_for_other_methods(this: &EventLoop, attributes: Raw) -> PyResult<()> {
+    let kind: Raw = object::type_of(this.raw()).cast();
+    let uses_ours = |name| Ok(uses_our(kind, name)? && !has_attribute(attributes, name)?);
+    this.plain.set(uses_ours("call_soon")?);
+    this.plain_posts
+        .set(this.is_plain() && uses_ours("call_soon_threadsafe")?);
+    this.plain_tasks.set(this.is_plain() && uses_ours("create_task")?);
+    // A clock put on the loop is not asked, see compat.md.
+    let plain_timers = uses_ours("call_later")? && uses_ours("call_at")? && uses_our(kind, "time")?;
+    this.plain_timers.set(plain_timers && uses_ours("create_future")?);
+    this.other_call_at.set(!uses_ours("call_at")?);
+    Ok(())
+}
+
+fn has_attribute(attributes: Raw, name: &str) -> PyResult<bool> {
+    if attributes.is_null() {
+        return Ok(false);
+    }
+    // SAFETY: A1; a dict.
+    match unsafe { c::PyDict_Contains(attributes, call::interned(name)?.as_ptr()) } {
+        -1 => Err(Raised),
+        found => Ok(found == 1),
+    }
+}
+
+/// A method put on the loop itself, as tests do, or taken off again.
+unsafe extern "C" fn setattro(slf: Raw, name: Raw, value: Raw) -> c_int {
+    trampoline::enter(|| {
+        // SAFETY: A1; no value means to delete.
+        status(unsafe { c::PyObject_GenericSetAttr(slf, name, value) })?;
+        // SAFETY: A1; the name of an attribute that could be set is a string.
+        let is_skipped = |skipped: &CStr| unsafe { c::PyUnicode_CompareWithASCIIString(name, skipped.as_ptr()) } == 0;
+        if SKIPPED.into_iter().any(is_skipped) {
+            let attributes = call::getattr(slf, call::interned("__dict__")?.as_ptr())?;
+            // SAFETY: a slot's receiver.
+            look_for_other_methods(unsafe { &*slf.cast::<EventLoop>() }, attributes.as_ptr())?;
+        }
+        Ok(())
     })
 }
 
@@ -898,6 +951,7 @@ pub(crate) fn build_types(module: Raw) -> PyResult<Obj> {
         (c::Py_tp_clear, clear as *mut c_void),
         (c::Py_tp_dealloc, dealloc as *mut c_void),
         (c::Py_tp_hash, hash as *mut c_void),
+        (c::Py_tp_setattro, setattro as *mut c_void),
     ];
     views::build_types(module)?;
     spec.build(module)

@@ -460,7 +460,7 @@ pub(crate) fn create_task_of(this: &EventLoop, coroutine: Raw) -> PyResult<Obj> 
 /// The same, if that makes a Task of ours.
 #[inline]
 pub(crate) fn create_own_task(this: &EventLoop, coroutine: Raw) -> PyResult<Option<Own<Task>>> {
-    if !this.makes_own_tasks()? || !this.is_plain() {
+    if !this.makes_own_tasks()? || !this.has_plain_tasks() {
         return Ok(None);
     }
     this.check_open()?;

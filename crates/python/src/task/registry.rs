@@ -378,12 +378,13 @@ pub(crate) fn all_tasks_everywhere(args: Args<'_>) -> PyResult<Obj> {
 /// `create_task(coro, *, name=None, context=None, …)` on the running loop.
 pub(crate) fn create_task(args: Args<'_>) -> PyResult<Obj> {
     if let Some(running) = EventLoop::running()
+        && running.has_plain_tasks()
         && !args.positional().is_empty()
     {
         return crate::event_loop::schedule::create_task(running, args);
     }
-    let running = call::call0(imports::get_running_loop())?;
-    args.forward_method(running.as_ptr(), "create_task")
+    // It knows which keywords the version hands on: a method that somebody wrote may take only those.
+    args.forward(imports::stdlib_create_task())
 }
 
 /// `ensure_future(coro_or_future, *, loop=None)`.
