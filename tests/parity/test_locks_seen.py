@@ -5,6 +5,7 @@ import collections
 import copy
 import inspect
 import weakref
+from unittest import mock
 
 import pytest
 from lock_plays import LOCKS, NAMES, make, play, turns
@@ -114,6 +115,27 @@ def test_what_it_is(w, name):
             function = getattr(class_, method)
             trace.append((method, str(inspect.signature(function)), inspect.iscoroutinefunction(function)))
     trace[11] = [key for key in trace[11] if not hasattr(class_, key) and key in ("x",)]
+    return trace
+
+
+@parity
+@pytest.mark.parametrize("name", NAMES)
+def test_dir_and_mocks_of_an_instance(w, name):
+    """What completes names in a shell, and what `mock.Mock(spec=instance)` lets pass."""
+    class_ = getattr(w.aio, name)
+
+    class Derived(class_):
+        pass
+
+    trace = []
+    for made in (class_, Derived):
+        thing = made(2) if name == "Barrier" else made()
+        thing.own = 1
+        shown = [attribute for attribute in dir(thing) if not attribute.startswith("__")]
+        trace.append(sorted(set(shown)))
+        double = mock.Mock(spec=thing)
+        for attribute in ("acquire", "release", "locked", "wait", "notify", "own", "nothing"):
+            trace.append((attribute, hasattr(double, attribute)))
     return trace
 
 

@@ -99,6 +99,17 @@ def test_a_limit_that_changes(w):
 
 
 @parity
+@pytest.mark.parametrize("name", ["Queue", "PriorityQueue", "LifoQueue"])
+def test_dir(w, name):
+    class Derived(getattr(w.aio, name)):
+        pass
+
+    queue, derived = getattr(w.aio, name)(), Derived()
+    derived.own = 1
+    return [sorted({name for name in dir(thing) if not name.startswith("__")}) for thing in (queue, derived)]
+
+
+@parity
 def test_own_attributes(w):
     with w.loop():
         queue = w.aio.Queue()

@@ -54,6 +54,23 @@ pub(crate) fn set_class(instance: Raw, value: Option<Raw>) -> PyResult<()> {
     call::call_method(set.as_ptr(), &[descriptor.as_ptr(), instance, value], None).map(drop)
 }
 
+/// `dir(instance)`: what `object` finds, in the shown class and among its own attributes, and these names besides.
+pub(crate) fn names_of(instance: Raw, attributes: impl IntoIterator<Item = Obj>) -> PyResult<Obj> {
+    // SAFETY: a static type of the interpreter.
+    let object_type: Raw = (&raw mut c::PyBaseObject_Type).cast();
+    let dir = call::getattr(object_type, call::interned("__dir__")?.as_ptr())?;
+    let found = call::call1(dir.as_ptr(), instance)?;
+    for name in attributes {
+        // SAFETY: A1; `object` makes a list.
+        match unsafe { c::PySequence_Contains(found.as_ptr(), name.as_ptr()) } {
+            0 => call::list_append(&found, name.as_ptr())?,
+            1 => {}
+            _ => return Err(crate::ffi::Raised),
+        }
+    }
+    Ok(found)
+}
+
 /// The stdlib's class that `class` stands for.
 fn twin(class: Raw) -> Option<Raw> {
     if class == Future::type_object().cast() {

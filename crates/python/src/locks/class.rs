@@ -223,6 +223,11 @@ impl ClassSpec {
                 state_entry::<T>,
                 c"__getstate__($self, /)\n--\n\nFor pickle.",
             ),
+            Method::noargs(
+                c"__dir__",
+                dir_entry::<T>,
+                c"__dir__($self, /)\n--\n\nNames of all attributes.",
+            ),
             Method::onearg(
                 c"__reduce_ex__",
                 reduce_entry::<T>,
@@ -280,6 +285,16 @@ impl ClassSpec {
 unsafe extern "C" fn state_entry<T: Primitive>(slf: Raw, _: Raw) -> Raw {
     // SAFETY: a method's receiver.
     trampoline::enter(|| show_state(unsafe { &*slf.cast::<T>() }))
+}
+
+unsafe extern "C" fn dir_entry<T: Primitive>(slf: Raw, _: Raw) -> Raw {
+    trampoline::enter(|| {
+        let names = T::ATTRIBUTES.iter().chain(T::BORROWED);
+        metaclass::names_of(
+            slf,
+            names.map(|name| call::interned(name)).collect::<PyResult<Vec<_>>>()?,
+        )
+    })
 }
 
 unsafe extern "C" fn reduce_entry<T: Primitive>(slf: Raw, protocol: Raw) -> Raw {

@@ -47,6 +47,7 @@ unsafe impl Primitive for Condition {
     const CLASS: &'static Class = &CONDITION;
     const INNER: &'static [&'static str] = &["acquire", "release", "locked", "wait", "notify", "_notify"];
     const ATTRIBUTES: &'static [&'static str] = &["_lock", "_waiters"];
+    const BORROWED: &'static [&'static str] = &["acquire", "release", "locked"];
     const PARAMETER: Option<&'static str> = Some("lock");
 
     fn init(&self, given: Given) -> PyResult<Fit> {

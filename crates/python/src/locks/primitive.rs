@@ -289,6 +289,8 @@ pub(super) unsafe trait Primitive: Native + 'static {
     const INNER: &'static [&'static str];
     /// What `vars()` of asyncio's object shows, besides `_loop`.
     const ATTRIBUTES: &'static [&'static str];
+    /// Further ones, which `dir()` shows.
+    const BORROWED: &'static [&'static str] = &[];
     /// The one parameter of `__init__`.
     const PARAMETER: Option<&'static str>;
     /// Must it be given?

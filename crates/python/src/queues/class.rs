@@ -245,6 +245,12 @@ fn queue_methods() -> Vec<Method> {
             views::state,
             c"__getstate__($self, /)\n--\n\nFor copies and pickle."
         ),
+        noargs!(
+            c"__dir__",
+            Queue,
+            views::names,
+            c"__dir__($self, /)\n--\n\nNames of all attributes."
+        ),
         onearg!(
             c"__setstate__",
             Queue,

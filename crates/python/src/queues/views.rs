@@ -187,6 +187,18 @@ pub(super) fn state(this: &Queue) -> PyResult<Obj> {
     Ok(state)
 }
 
+/// `__dir__()`.
+pub(super) fn names(this: &Queue) -> PyResult<Obj> {
+    let mut names = Vec::new();
+    for name in ATTRIBUTES {
+        let name = call::interned(name)?;
+        if call::getattr_optional(this.raw(), name.as_ptr())?.is_some() {
+            names.push(name);
+        }
+    }
+    metaclass::names_of(this.raw(), names)
+}
+
 pub(super) fn set_state(this: &Queue, state: Raw) -> PyResult<()> {
     call::set_all(this.raw(), state)
 }
