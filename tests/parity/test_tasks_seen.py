@@ -57,6 +57,31 @@ def test_reprs(w, how):
 
 
 @parity
+def test_which_tasks_take_a_number(w):
+    """Up to 3.12 asyncio names a task after it was made, so that it had a number for a moment."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+
+        async def number():
+            task = loop.create_task(value())
+            await task
+            return int(task.get_name().removeprefix("Task-"))
+
+        trace = []
+        async with w.aio.TaskGroup() as group:
+            for create in (w.aio.create_task, loop.create_task, group.create_task):
+                for keywords in ({}, {"name": None}, {"name": "own name"}, {"name": 1, "context": None}):
+                    before = await number()
+                    task = create(value(), **keywords)
+                    trace.append((task.get_name().startswith("Task-"), await number() - before))
+                    await task
+        return trace
+
+    return w.run(main)
+
+
+@parity
 def test_repr_in_debug_mode(w):
     with w.loop(debug=True) as loop:
         task = loop.create_task(value("x" * 200), name="debugged")

@@ -451,20 +451,20 @@ fn add_delay(now: f64, delay: Raw) -> PyResult<f64> {
 /// `loop.create_task(coro)` without keywords.
 #[inline]
 pub(crate) fn create_task_of(this: &EventLoop, coroutine: Raw) -> PyResult<Obj> {
-    if let Some(task) = create_own_task(this, coroutine)? {
+    if let Some(task) = create_own_task(this, coroutine, None)? {
         return finish_task(task);
     }
     call::call_method(call::interned("create_task")?.as_ptr(), &[this.raw(), coroutine], None)
 }
 
-/// The same, if that makes a Task of ours.
+/// The same, with a name or None, if that makes a Task of ours.
 #[inline]
-pub(crate) fn create_own_task(this: &EventLoop, coroutine: Raw) -> PyResult<Option<Own<Task>>> {
+pub(crate) fn create_own_task(this: &EventLoop, coroutine: Raw, name: Option<Raw>) -> PyResult<Option<Own<Task>>> {
     if !this.makes_own_tasks()? || !this.has_plain_tasks() {
         return Ok(None);
     }
     this.check_open()?;
-    Task::create(this, coroutine, None, None, false).map(Some)
+    Task::create(this, coroutine, name, None, false).map(Some)
 }
 
 #[inline]

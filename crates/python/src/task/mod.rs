@@ -231,7 +231,7 @@ impl Task {
         match name.filter(|name| !object::is_none(*name)) {
             None => {
                 // Numbers are given at creation, as asyncio's; the string is made when somebody asks.
-                self.number.set(NAMES_GIVEN.fetch_add(1, Ordering::Relaxed) + 1);
+                self.number.set(Self::take_number());
                 self.name.clear();
             }
             Some(name) => self.set_name(name)?,
@@ -351,6 +351,12 @@ impl Task {
     pub(crate) fn put(&self, flag: u8, on: bool) {
         let flags = self.flags.get();
         self.flags.set(if on { flags | flag } else { flags & !flag });
+    }
+
+    /// The number of the next task without a name.
+    #[inline]
+    pub(crate) fn take_number() -> u64 {
+        NAMES_GIVEN.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     pub(crate) fn set_name(&self, name: Raw) -> PyResult<()> {

@@ -381,10 +381,20 @@ pub(crate) fn create_task(args: Args<'_>) -> PyResult<Obj> {
         && running.has_plain_tasks()
         && !args.positional().is_empty()
     {
-        return crate::event_loop::schedule::create_task(running, args);
+        let task = crate::event_loop::schedule::create_task(running, args)?;
+        // Up to 3.12 asyncio names the task afterwards, so that it has had a number before.
+        if cfg!(not(Py_3_13)) && args.has_keywords() && is_named(args) {
+            Task::take_number();
+        }
+        return Ok(task);
     }
     // It knows which keywords the version hands on: a method that somebody wrote may take only those.
     args.forward(imports::stdlib_create_task())
+}
+
+fn is_named(args: Args<'_>) -> bool {
+    let name = args.known_keywords(&[c"name", c"context"]).and_then(|[name, _]| name);
+    name.is_some_and(|name| !object::is_none(name))
 }
 
 /// `ensure_future(coro_or_future, *, loop=None)`.

@@ -289,13 +289,13 @@ fn create_task(this: &TaskGroup, args: Args<'_>) -> PyResult<Obj> {
     let event_loop = this.event_loop.get_or_none();
     let only_named = !args.has_keywords() || (!traits.takes_any_keyword && context.is_none());
     let own = match EventLoop::of(event_loop.as_ptr()).filter(|_| only_named) {
-        Some(native) => schedule::create_own_task(native, given)?,
+        Some(native) => schedule::create_own_task(native, given, name.filter(|_| !traits.names_afterwards))?,
         None => None,
     };
     let is_new = own.is_some();
     let task = match own {
         Some(task) => {
-            if let Some(name) = name {
+            if let Some(name) = name.filter(|_| traits.names_afterwards) {
                 task.set_name(name)?;
             }
             task.into_obj()
