@@ -87,6 +87,44 @@ assert sleep is _core.sleep
     )
 
 
+def test_every_name_in_every_module_of_asyncio():
+    """asyncio.tasks.gather, asyncio.locks.Lock, asyncio.subprocess.streams: nothing public is left of the stdlib's."""
+    check(
+        """
+import asyncio, importlib, pkgutil
+names = [m.name for m in pkgutil.iter_modules(asyncio.__path__) if "windows" not in m.name and m.name != "__main__"]
+modules = [asyncio, *(importlib.import_module("asyncio." + name) for name in names)]
+before = {module: dict(vars(module)) for module in modules}
+import asynchrotron
+assert asynchrotron.install() == []
+wanted = '''
+    Future Task Handle TimerHandle Lock Event Condition Semaphore BoundedSemaphore Barrier Queue PriorityQueue LifoQueue
+    StreamReader StreamWriter StreamReaderProtocol open_connection start_server open_unix_connection start_unix_server
+    sleep gather wait wait_for as_completed shield timeout timeout_at Timeout TaskGroup ensure_future create_task
+    run_coroutine_threadsafe wrap_future to_thread current_task all_tasks
+'''.split()
+assert not [name for name in wanted if getattr(asyncio, name) is not getattr(asynchrotron._core, name)]
+olds = {id(before[asyncio][name]) for name in wanted}
+left = [(module.__name__, name) for module in modules for name, value in vars(module).items() if id(value) in olds]
+assert not [where for where in left if not where[1].startswith("_")], left
+for place in ("tasks.gather", "locks.Lock", "queues.Queue", "streams.StreamReader", "taskgroups.TaskGroup",
+              "timeouts.timeout", "threads.to_thread", "futures.wrap_future", "subprocess.streams.StreamReader",
+              "runners.tasks.Task", "base_events.futures.Future", "staggered.tasks.wait"):
+    *path, name = place.split(".")
+    found = asyncio
+    for part in [*path, name]:
+        found = getattr(found, part)
+    assert found is getattr(asynchrotron._core, name), place
+asynchrotron.uninstall()
+for module in modules:
+    now = vars(module)
+    changed = [name for name, value in before[module].items() if name[:2] != "__" and now.get(name) is not value]
+    # The call graph's functions see native futures from the import on.
+    assert not [name for name in changed if not name.endswith("_awaited_by")], (module, changed)
+"""
+    )
+
+
 def test_undone_by_uninstall():
     check(
         """
