@@ -282,10 +282,8 @@ impl Engine {
             if pending_of(&self.incoming)? == 0 {
                 self.feed_next()?; // or the first read would fail
             }
-        } else if !data.is_empty() {
-            if !self.direct.is_some_and(|direct| direct.feed(data)) {
-                self.feed_bio(data)?;
-            }
+        } else if !data.is_empty() && !self.direct.is_some_and(|direct| direct.feed(data)) {
+            self.feed_bio(data)?;
         }
         decrypt()
     }
