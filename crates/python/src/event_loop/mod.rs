@@ -12,12 +12,13 @@
 mod batches;
 mod bursts;
 pub(crate) mod io;
+mod own_methods;
 pub(crate) mod ready;
 pub(crate) mod run_once;
 pub(crate) mod schedule;
 mod views;
 
-use crate::ffi::error::{self, PyResult, os_error, runtime_error, status, type_error};
+use crate::ffi::error::{self, PyResult, os_error, runtime_error, type_error};
 use crate::ffi::trampoline::{self, fastcall, noargs, onearg, property};
 use crate::ffi::types::TypeSpec;
 use crate::ffi::{Args, Native, Obj, Raised, Raw, Slot, c, call, object, slot, thread, types};
@@ -28,7 +29,7 @@ use crate::task::{Task, TaskList};
 use reactor::{Events, Inbox, Registry, TickClock, TimerQueue, Waker};
 use ready::{Entry, ReadyQueue, is_unique};
 use std::cell::{Cell, UnsafeCell};
-use std::ffi::{CStr, c_int, c_ulong, c_void};
+use std::ffi::{c_int, c_ulong, c_void};
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::ptr;
@@ -511,68 +512,9 @@ unsafe extern "C" fn new(kind: *mut c::PyTypeObject, _args: Raw, _kwargs: Raw) -
         this.force_poll.set(true);
         this.slow_callback_seconds.set(0.1);
         this.clock_resolution.set(1e-9);
-        look_for_other_methods(this, ptr::null_mut())?;
+        own_methods::look_for_others(this, ptr::null_mut())?;
         Ok(instance)
     })
-}
-
-/// The methods that native code does without calling them, while they are ours.
-const SKIPPED: [&CStr; 6] = [
-    c"call_soon",
-    c"call_soon_threadsafe",
-    c"call_later",
-    c"call_at",
-    c"create_future",
-    c"create_task",
-];
-
-/// Which of them are ours, in the class and on the loop itself, whose attributes these are?
-fn look_for_other_methods(this: &EventLoop, attributes: Raw) -> PyResult<()> {
-    let kind: Raw = object::type_of(this.raw()).cast();
-    let uses_ours = |name| Ok(uses_our(kind, name)? && !has_attribute(attributes, name)?);
-    this.plain.set(uses_ours("call_soon")?);
-    this.plain_posts
-        .set(this.is_plain() && uses_ours("call_soon_threadsafe")?);
-    this.plain_tasks.set(this.is_plain() && uses_ours("create_task")?);
-    // A clock put on the loop is not asked, see compat.md.
-    let plain_timers = uses_ours("call_later")? && uses_ours("call_at")? && uses_our(kind, "time")?;
-    this.plain_timers.set(plain_timers && uses_ours("create_future")?);
-    this.other_call_at.set(!uses_ours("call_at")?);
-    Ok(())
-}
-
-fn has_attribute(attributes: Raw, name: &str) -> PyResult<bool> {
-    if attributes.is_null() {
-        return Ok(false);
-    }
-    // SAFETY: A1; a dict.
-    match unsafe { c::PyDict_Contains(attributes, call::interned(name)?.as_ptr()) } {
-        -1 => Err(Raised),
-        found => Ok(found == 1),
-    }
-}
-
-/// A method put on the loop itself, as tests do, or taken off again.
-unsafe extern "C" fn setattro(slf: Raw, name: Raw, value: Raw) -> c_int {
-    trampoline::enter(|| {
-        // SAFETY: A1; no value means to delete.
-        status(unsafe { c::PyObject_GenericSetAttr(slf, name, value) })?;
-        // SAFETY: A1; the name of an attribute that could be set is a string.
-        let is_skipped = |skipped: &CStr| unsafe { c::PyUnicode_CompareWithASCIIString(name, skipped.as_ptr()) } == 0;
-        if SKIPPED.into_iter().any(is_skipped) {
-            let attributes = call::getattr(slf, call::interned("__dict__")?.as_ptr())?;
-            // SAFETY: a slot's receiver.
-            look_for_other_methods(unsafe { &*slf.cast::<EventLoop>() }, attributes.as_ptr())?;
-        }
-        Ok(())
-    })
-}
-
-/// Does the class use our own method of this name?
-fn uses_our(kind: Raw, name: &str) -> PyResult<bool> {
-    let name = call::interned(name)?;
-    let ours = call::getattr(EventLoop::type_object().cast(), name.as_ptr())?;
-    Ok(call::getattr(kind, name.as_ptr())?.is(ours.as_ptr()))
 }
 
 unsafe extern "C" fn traverse(slf: Raw, visit: c::visitproc, arg: *mut c_void) -> c_int {
@@ -951,7 +893,7 @@ pub(crate) fn build_types(module: Raw) -> PyResult<Obj> {
         (c::Py_tp_clear, clear as *mut c_void),
         (c::Py_tp_dealloc, dealloc as *mut c_void),
         (c::Py_tp_hash, hash as *mut c_void),
-        (c::Py_tp_setattro, setattro as *mut c_void),
+        (c::Py_tp_setattro, own_methods::setattro as *mut c_void),
     ];
     views::build_types(module)?;
     spec.build(module)
