@@ -157,7 +157,7 @@ fn step(task: &Task, thrown: Option<Obj>) -> PyResult<()> {
             task.put(THROW, false);
             exception = Some(waiter);
         } else if exception.is_none()
-            && let Some(future) = Future::of(waiter.as_ptr())
+            && let Some(future) = Future::of_final(waiter.as_ptr()).or_else(|| Future::of(waiter.as_ptr()))
             && (future.is_failed() || future.state() == crate::future::State::Cancelled)
         {
             // The failure is thrown at the await, also where a hand-written `__await__` yielded the future.
