@@ -14,10 +14,12 @@ mod bursts;
 pub(crate) mod io;
 mod own_methods;
 pub(crate) mod ready;
+pub(crate) mod receive_buffer;
 pub(crate) mod run_once;
 pub(crate) mod schedule;
 mod views;
 
+use self::receive_buffer::ReceiveBuffer;
 use crate::ffi::error::{self, PyResult, os_error, runtime_error, type_error};
 use crate::ffi::trampoline::{self, fastcall, noargs, onearg, property};
 use crate::ffi::types::TypeSpec;
@@ -35,10 +37,6 @@ use std::os::fd::AsRawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
-
-/// One receive buffer for all connections of a loop. Allocating this much per receive makes the C
-/// library give the pages back and fault them in again every time.
-pub(crate) const RECEIVE_BUFFER_LEN: usize = 256 * 1024;
 
 #[repr(C)]
 pub(crate) struct EventLoop {
@@ -93,7 +91,7 @@ pub(crate) struct Inner {
     bursts: bursts::Bursts,
     batches: batches::Batches,
     pub(super) watched_files: UnsafeCell<io::WatchedFiles>,
-    receive_buffer: UnsafeCell<Vec<MaybeUninit<u8>>>,
+    receive_buffer: UnsafeCell<ReceiveBuffer>,
     known_sockets: UnsafeCell<KnownSockets>,
     pub(crate) tick_clock: UnsafeCell<TickClock>,
     pub(crate) last_poll_ticks: Cell<u64>,
@@ -346,18 +344,14 @@ impl EventLoop {
     }
 
     /// The shared receive buffer; borrowed by one receive at a time, returned before Python code runs.
-    pub(crate) fn take_receive_buffer(&self) -> Vec<MaybeUninit<u8>> {
+    pub(crate) fn take_receive_buffer(&self) -> ReceiveBuffer {
         // SAFETY: I2.
         let mut buffer = unsafe { std::mem::take(&mut *self.inner().receive_buffer.get()) };
-        if buffer.capacity() < RECEIVE_BUFFER_LEN {
-            buffer = Vec::with_capacity(RECEIVE_BUFFER_LEN);
-        }
-        // SAFETY: the elements are MaybeUninit: any length within the capacity is whole.
-        unsafe { buffer.set_len(RECEIVE_BUFFER_LEN) };
+        buffer.reserve();
         buffer
     }
 
-    pub(crate) fn return_receive_buffer(&self, buffer: Vec<MaybeUninit<u8>>) {
+    pub(crate) fn return_receive_buffer(&self, buffer: ReceiveBuffer) {
         // SAFETY: I2.
         unsafe { *self.inner().receive_buffer.get() = buffer };
     }
@@ -483,7 +477,7 @@ unsafe extern "C" fn new(kind: *mut c::PyTypeObject, _args: Raw, _kwargs: Raw) -
                 bursts: bursts::Bursts::default(),
                 batches: batches::Batches::default(),
                 watched_files: UnsafeCell::new(io::WatchedFiles::default()),
-                receive_buffer: UnsafeCell::new(Vec::new()),
+                receive_buffer: UnsafeCell::default(),
                 known_sockets: UnsafeCell::new(KnownSockets::new()),
                 tick_clock: UnsafeCell::new(TickClock::new()),
                 last_poll_ticks: Cell::new(0),

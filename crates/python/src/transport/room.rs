@@ -11,6 +11,7 @@
 //! Only touched attached (A1); on a free-threaded build this is the place for one list of rooms per thread.
 
 use crate::event_loop::ready::is_unique_object;
+use crate::event_loop::receive_buffer::PAGE_LEN;
 use crate::ffi::error::{PyResult, owned};
 use crate::ffi::{Obj, c};
 use std::cell::UnsafeCell;
@@ -167,6 +168,26 @@ fn is_free(room: &Obj) -> bool {
     is_unique_object(room.as_ptr())
 }
 
+#[inline]
+fn address_of(object: &Obj) -> *mut u8 {
+    // SAFETY: A1; a bytes object.
+    unsafe { c::PyBytes_AS_STRING(object.as_ptr()) }.cast_mut().cast()
+}
+
+/// An object that nobody has used yet, with memory that the kernel fills quickly: see `event_loop/receive_buffer.rs`.
+#[cold]
+fn fresh(capacity: usize) -> PyResult<Obj> {
+    // SAFETY: A1; longer than the sizes of which there are shared objects.
+    let make = || owned(unsafe { c::PyBytes_FromStringAndSize(std::ptr::null(), capacity as isize) });
+    let object = make()?;
+    let place = address_of(&object).addr() % PAGE_LEN;
+    if (1..32).contains(&place) || place > PAGE_LEN - 32 {
+        // Another one lies elsewhere while this one is there.
+        return make();
+    }
+    Ok(object)
+}
+
 impl Room {
     /// Room for a little more than `len` bytes, from `ROOM_LEN_MIN` to `ROOM_LEN_MAX`.
     #[inline]
@@ -175,8 +196,7 @@ impl Room {
         let (class, capacity) = class_of(with_slack(len));
         let object = match with_spare(|spare| spare.take(class, capacity)) {
             Some(object) => object,
-            // SAFETY: A1; longer than the sizes of which there are shared objects.
-            None => owned(unsafe { c::PyBytes_FromStringAndSize(std::ptr::null(), capacity as isize) })?,
+            None => fresh(capacity)?,
         };
         Ok(Room { object, capacity })
     }
@@ -218,8 +238,7 @@ impl Room {
 
     #[inline]
     fn address(&self) -> *mut u8 {
-        // SAFETY: A1; a bytes object.
-        unsafe { c::PyBytes_AS_STRING(self.object.as_ptr()) }.cast_mut().cast()
+        address_of(&self.object)
     }
 
     /// Takes back what `fill` gave out, if nobody has kept it. Says whether nobody had.
