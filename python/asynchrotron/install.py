@@ -15,7 +15,6 @@ from typing import Any
 
 from . import _core
 from .loop import EventLoop, new_event_loop
-from .policy import WarningModule
 
 _log = logging.getLogger("asynchrotron")
 _lock = threading.RLock()
@@ -101,6 +100,8 @@ def _specialise_access() -> None:
         getattr_hook = vars(asyncio).get("__getattr__")
         # A program may have put its own there.
         if getattr(getattr_hook, "__module__", None) == "asyncio":
+            from .policy import WarningModule
+
             _kept_getattr.append(vars(asyncio).pop("__getattr__"))
             asyncio.__class__ = WarningModule
 
